@@ -18,3 +18,4 @@ pub mod money;
 pub mod partition;
 pub mod proto;
 pub mod time;
+pub mod view;
