@@ -9,6 +9,7 @@
 //!
 //! Invariant: no clock, no randomness, no I/O; the same value always has the same bytes.
 
+pub mod delivery_key;
 pub mod entity;
 pub mod fault;
 pub mod hash;
@@ -17,5 +18,6 @@ pub mod input;
 pub mod money;
 pub mod partition;
 pub mod proto;
+pub mod target;
 pub mod time;
 pub mod view;
