@@ -1,0 +1,360 @@
+//! The catalog in SQLite: four tables, every change one transaction.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use schemas::id::OrganizationId;
+use schemas::partition::Mode;
+use schemas::time::Timestamp;
+use tokio::sync::watch;
+
+use super::list;
+use super::{CatalogError, Change, Document, Expected, Kind, ListFilter, OutboxRow, Page};
+use crate::error::Error;
+use crate::sqlite::{Database, Durability, Layout, atomically, failed};
+
+const LAYOUT: Layout =
+    Layout { name: "catalog", durability: Durability::Synced, migrations: &[TABLES] };
+
+const TABLES: &str = "
+CREATE TABLE documents (
+    kind INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    organization BLOB,
+    mode INTEGER,
+    parent TEXT,
+    version INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    json TEXT NOT NULL,
+    UNIQUE (kind, id)
+) STRICT;
+CREATE INDEX documents_by_owner
+    ON documents (kind, organization, mode, created_at_ms, id);
+CREATE INDEX documents_by_parent
+    ON documents (kind, parent, organization, mode, created_at_ms, id);
+CREATE TABLE names (
+    name TEXT PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    id TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+-- AUTOINCREMENT: an id that was cleared must not come back and be waited for by another.
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    partition INTEGER NOT NULL,
+    record BLOB NOT NULL
+) STRICT;
+CREATE TABLE settings (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// The columns [`document`] reads, in its order.
+pub(super) const COLUMNS: &str =
+    "d.kind, d.id, d.organization, d.mode, d.parent, d.version, d.created_at_ms, d.json";
+
+/// A catalog in an SQLite file or in memory.
+#[derive(Clone)]
+pub struct SqliteCatalog {
+    database: Database,
+    shared: Arc<Shared>,
+}
+
+/// What clones share besides the database.
+struct Shared {
+    revisions: [AtomicU64; Kind::ALL.len()],
+    /// Rises when rows enter or leave the outbox.
+    outbox: watch::Sender<u64>,
+}
+
+impl SqliteCatalog {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        Database::open(path, LAYOUT).map(Self::over)
+    }
+
+    pub(super) fn memory() -> Result<Self, Error> {
+        Database::memory(LAYOUT).map(Self::over)
+    }
+
+    fn over(database: Database) -> Self {
+        let shared = Shared { revisions: Default::default(), outbox: watch::Sender::new(0) };
+        Self { database, shared: Arc::new(shared) }
+    }
+
+    pub(super) async fn apply(&self, changes: Vec<Change>) -> Result<Vec<u64>, CatalogError> {
+        let shared = Arc::clone(&self.shared);
+        self.database
+            .write("apply", move |connection| {
+                let applied = atomically(connection, "apply", |c| store_all(c, &changes));
+                // In the job, so that a caller who left does not leave caches behind the data; and
+                // after a failure too, which may be an indeterminate one.
+                shared.announce(&changes);
+                applied
+            })
+            .await
+    }
+
+    pub(super) async fn get(&self, kind: Kind, id: &str) -> Result<Option<Document>, Error> {
+        let id = id.to_owned();
+        let sql = format!("SELECT {COLUMNS} FROM documents d WHERE d.kind = ?1 AND d.id = ?2");
+        self.database
+            .query("get", move |connection| {
+                let mut statement = connection.prepare_cached(&sql)?;
+                statement.query_row(params![kind as u8, id], document).optional()
+            })
+            .await
+    }
+
+    pub(super) async fn named(&self, unique: &str) -> Result<Option<Document>, Error> {
+        let name = unique.to_owned();
+        let sql = format!(
+            "SELECT {COLUMNS} FROM names n JOIN documents d ON d.kind = n.kind AND d.id = n.id
+             WHERE n.name = ?1"
+        );
+        self.database
+            .query("named", move |connection| {
+                connection.prepare_cached(&sql)?.query_row([name], document).optional()
+            })
+            .await
+    }
+
+    pub(super) async fn list(
+        &self,
+        kind: Kind,
+        filter: ListFilter,
+        page: Page,
+    ) -> Result<Vec<Document>, Error> {
+        self.database.read("list", move |connection| list::run(connection, kind, filter, page)).await
+    }
+
+    pub(super) async fn outbox(&self, limit: usize) -> Result<Vec<OutboxRow>, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.database
+            .query("outbox", move |connection| {
+                const SQL: &str = "SELECT id, partition, record FROM outbox ORDER BY id LIMIT ?1";
+                connection.prepare_cached(SQL)?.query_map([limit], outbox_row)?.collect()
+            })
+            .await
+    }
+
+    pub(super) async fn outbox_clear(&self, ids: &[u64]) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let (ids, shared) = (ids.to_vec(), Arc::clone(&self.shared));
+        self.database
+            .write("outbox_clear", move |connection| {
+                atomically(connection, "outbox_clear", |c| {
+                    remove(c, &ids).map_err(|e| failed("outbox_clear", e))
+                })?;
+                shared.outbox_changed();
+                Ok(())
+            })
+            .await
+    }
+
+    pub(super) async fn outbox_cleared(&self, ids: &[u64]) -> Result<(), Error> {
+        // Subscribed before the first look, so that no change goes by unseen.
+        let mut changes = self.shared.outbox.subscribe();
+        while self.any_in_outbox(ids).await? {
+            self.outbox_change(&mut changes).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn outbox_filled(&self) -> Result<(), Error> {
+        let mut changes = self.shared.outbox.subscribe();
+        while self.outbox(1).await?.is_empty() {
+            self.outbox_change(&mut changes).await;
+        }
+        Ok(())
+    }
+
+    pub(super) fn revision(&self, kind: Kind) -> u64 {
+        self.shared.revisions[kind as usize].load(Ordering::Acquire)
+    }
+
+    pub(super) async fn setting(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Vec<u8> + Send,
+    ) -> Result<Vec<u8>, Error> {
+        let wanted = name.to_owned();
+        let stored = self.database.query("setting", move |c| stored_setting(c, &wanted)).await?;
+        if let Some(value) = stored {
+            return Ok(value);
+        }
+        let (name, value) = (name.to_owned(), make());
+        self.database
+            .write("setting", move |connection| {
+                atomically(connection, "setting", |c| {
+                    first_setting(c, &name, value).map_err(|e| failed("setting", e))
+                })
+            })
+            .await
+    }
+
+    async fn any_in_outbox(&self, ids: &[u64]) -> Result<bool, Error> {
+        let ids = ids.to_vec();
+        self.database
+            .query("outbox_cleared", move |connection| {
+                const SQL: &str = "SELECT EXISTS (SELECT 1 FROM outbox WHERE id = ?1)";
+                let mut statement = connection.prepare_cached(SQL)?;
+                for id in ids {
+                    if statement.query_row([id as i64], |row| row.get(0))? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            })
+            .await
+    }
+
+    async fn outbox_change(&self, changes: &mut watch::Receiver<u64>) {
+        // The sender lives in `self`, so it cannot be gone.
+        let _ = changes.changed().await;
+    }
+}
+
+impl Shared {
+    fn announce(&self, changes: &[Change]) {
+        for change in changes {
+            self.revisions[change.document.kind as usize].fetch_add(1, Ordering::AcqRel);
+        }
+        if changes.iter().any(|change| change.command.is_some()) {
+            self.outbox_changed();
+        }
+    }
+
+    fn outbox_changed(&self) {
+        self.outbox.send_modify(|generation| *generation += 1);
+    }
+}
+
+fn store_all(connection: &Connection, changes: &[Change]) -> Result<Vec<u64>, CatalogError> {
+    let mut outbox = Vec::new();
+    for change in changes {
+        store(connection, change)?;
+        outbox.extend(queue(connection, change).map_err(|e| failed("apply", e))?);
+    }
+    Ok(outbox)
+}
+
+fn store(connection: &Connection, change: &Change) -> Result<(), CatalogError> {
+    let stored = match change.expected {
+        Expected::Absent => insert(connection, &change.document),
+        Expected::Version(version) => replace(connection, &change.document, version),
+    };
+    if !stored.map_err(|e| failed("apply", e))? {
+        return Err(CatalogError::Stale);
+    }
+    for name in &change.uniques {
+        if !claim(connection, name, &change.document).map_err(|e| failed("apply", e))? {
+            return Err(CatalogError::Taken { name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether there was no such document.
+fn insert(connection: &Connection, document: &Document) -> rusqlite::Result<bool> {
+    const SQL: &str = "INSERT INTO documents
+        (kind, id, organization, mode, parent, version, created_at_ms, json)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
+    let inserted = connection.prepare_cached(SQL)?.execute(params![
+        document.kind as u8,
+        document.id,
+        document.organization.map(OrganizationId::to_bytes),
+        document.mode.map(Mode::byte),
+        document.parent,
+        document.version as i64,
+        document.created_at.as_ms(),
+        document.json,
+    ])?;
+    Ok(inserted == 1)
+}
+
+/// Whether it was at that version. Owner, parent and time of making stay what they were.
+fn replace(connection: &Connection, document: &Document, from: u64) -> rusqlite::Result<bool> {
+    const SQL: &str = "UPDATE documents SET version = ?4, json = ?5
+        WHERE kind = ?1 AND id = ?2 AND version = ?3 AND version < ?4";
+    let replaced = connection.prepare_cached(SQL)?.execute(params![
+        document.kind as u8,
+        document.id,
+        from as i64,
+        document.version as i64,
+        document.json,
+    ])?;
+    Ok(replaced == 1)
+}
+
+/// Whether the document holds the name now.
+fn claim(connection: &Connection, name: &str, document: &Document) -> rusqlite::Result<bool> {
+    const CLAIM: &str =
+        "INSERT INTO names (name, kind, id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    const HELD: &str =
+        "SELECT EXISTS (SELECT 1 FROM names WHERE name = ?1 AND kind = ?2 AND id = ?3)";
+    let claimed = params![name, document.kind as u8, document.id];
+    if connection.prepare_cached(CLAIM)?.execute(claimed)? == 1 {
+        return Ok(true);
+    }
+    connection.prepare_cached(HELD)?.query_row(claimed, |row| row.get(0))
+}
+
+/// The id of the outbox row, if the change has a command.
+fn queue(connection: &Connection, change: &Change) -> rusqlite::Result<Option<u64>> {
+    const SQL: &str = "INSERT INTO outbox (partition, record) VALUES (?1, ?2)";
+    let Some((partition, record)) = &change.command else { return Ok(None) };
+    let id = connection.prepare_cached(SQL)?.insert(params![partition, &record[..]])?;
+    Ok(Some(id as u64))
+}
+
+fn remove(connection: &Connection, ids: &[u64]) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("DELETE FROM outbox WHERE id = ?1")?;
+    ids.iter().try_for_each(|&id| statement.execute([id as i64]).map(drop))
+}
+
+fn stored_setting(connection: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    const SQL: &str = "SELECT value FROM settings WHERE name = ?1";
+    connection.prepare_cached(SQL)?.query_row([name], |row| row.get(0)).optional()
+}
+
+/// `value`, or what another caller stored first.
+fn first_setting(connection: &Connection, name: &str, value: Vec<u8>) -> rusqlite::Result<Vec<u8>> {
+    const SQL: &str = "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    connection.prepare_cached(SQL)?.execute(params![name, value])?;
+    Ok(stored_setting(connection, name)?.unwrap_or(value))
+}
+
+/// Reads [`COLUMNS`].
+pub(super) fn document(row: &Row<'_>) -> rusqlite::Result<Document> {
+    let kind: u8 = row.get(0)?;
+    let organization: Option<[u8; 16]> = row.get(2)?;
+    let mode: Option<u8> = row.get(3)?;
+    Ok(Document {
+        kind: *Kind::ALL.get(usize::from(kind)).ok_or(out_of_range(0, kind))?,
+        id: row.get(1)?,
+        organization: organization.map(|id| OrganizationId::from_u128(u128::from_be_bytes(id))),
+        mode: mode.map(|byte| Mode::from_byte(byte).ok_or(out_of_range(3, byte))).transpose()?,
+        parent: row.get(4)?,
+        version: row.get::<_, i64>(5)? as u64,
+        created_at: Timestamp::from_ms(row.get(6)?),
+        json: row.get(7)?,
+    })
+}
+
+fn out_of_range(column: usize, found: u8) -> rusqlite::Error {
+    rusqlite::Error::IntegralValueOutOfRange(column, found.into())
+}
+
+fn outbox_row(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
+    let record: Vec<u8> = row.get(2)?;
+    Ok(OutboxRow {
+        id: row.get::<_, i64>(0)? as u64,
+        partition: row.get(1)?,
+        record: Bytes::from(record),
+    })
+}
