@@ -57,6 +57,26 @@ impl Error {
     pub fn because(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { source: Some(source.into()), ..self }
     }
+
+    /// The same, as a failure of this operation.
+    #[must_use]
+    pub fn during(self, op: &'static str) -> Self {
+        Self { op, ..self }
+    }
+
+    /// The same with another certainty.
+    pub(crate) fn with(self, certainty: Certainty) -> Self {
+        Self { certainty, ..self }
+    }
+
+    /// The same for another caller that shared the operation; of the source only its text.
+    pub(crate) fn again(&self) -> Self {
+        let same = Self { source: None, ..*self };
+        match &self.source {
+            Some(source) => same.because(source.to_string()),
+            None => same,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -81,4 +101,9 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|e| e as &(dyn StdError + 'static))
     }
+}
+
+/// The partition named does not exist.
+pub(crate) fn no_partition(op: &'static str) -> Error {
+    Error::determinate(op, Kind::OutOfRange).because("there is no such partition")
 }

@@ -6,12 +6,18 @@
 //! write may have happened.
 //!
 //! Invariant: what was answered `Ok` is durable. Each port has one conformance suite that every
-//! backend passes (`tests/it`). Start reading at [`log`] and [`state`].
+//! backend passes (`tests/it`). Start reading at [`log`] and [`state`]; [`embedded`], [`memory`]
+//! and [`fault`] open them.
 
 pub mod analytics;
 pub mod catalog;
+pub mod embedded;
 pub mod error;
+pub mod fault;
 pub mod log;
+mod marks;
+pub mod memory;
+mod sqlite;
 pub mod state;
 
 pub use analytics::Analytics;

@@ -1,0 +1,243 @@
+//! One fjall database that lives through full disks and its own poison.
+//!
+//! Facts of fjall 3.1 this relies on: a batch reaches the memtables only after its journal write
+//! and sync succeeded, so a reader sees synced data alone; any failed write, and a background
+//! worker that fails, poisons the database for good, while reads go on; a commit sleeps without
+//! end while 4 memtables wait for a worker, even if the worker is dead; dropping all handles frees
+//! the directory. So: never commit into a stall, and after poison drop everything and recover in
+//! place.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch,
+    PersistMode,
+};
+
+use crate::{Certainty, Error, Kind};
+
+/// Memtables in line for flushing at which writes wait; fjall's own limit is 4.
+const SEALED_MEMTABLES_MAX: usize = 3;
+/// Unmerged runs at which writes wait; fjall's own limit is 30.
+const UNMERGED_RUNS_MAX: usize = 24;
+/// Between two looks at a stall.
+const STALL_PAUSE: Duration = Duration::from_millis(2);
+/// fjall's workers let go of the journal file an instant after they are counted out.
+const CLOSE_PAUSE: Duration = Duration::from_millis(20);
+/// Between two tries to reopen a database that does not come back.
+const REOPEN_PAUSE: Duration = Duration::from_millis(100);
+/// Sealed journals beyond this force the flush of whatever holds them: bounds the replay at start.
+const JOURNALS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How one database is laid out.
+pub(crate) struct Layout {
+    /// Keyspaces by name, in the order of [`Open::keyspaces`].
+    pub(crate) keyspaces: &'static [(&'static str, fn() -> KeyspaceCreateOptions)],
+    /// Bytes of blocks kept in memory.
+    pub(crate) cache_bytes: u64,
+    /// Free bytes of the file system below which writes are refused.
+    pub(crate) min_free_bytes: u64,
+}
+
+/// The handles of an open database.
+pub(crate) struct Open {
+    pub(crate) database: Database,
+    pub(crate) keyspaces: Vec<Keyspace>,
+}
+
+impl Open {
+    fn at(path: &Path, layout: &Layout) -> Result<Self, fjall::Error> {
+        let database = Database::builder(path)
+            .journal_compression(CompressionType::None)
+            .manual_journal_persist(true)
+            .max_journaling_size(JOURNALS_BYTES_MAX)
+            .worker_threads(1)
+            .cache_size(layout.cache_bytes)
+            .open()?;
+        let keyspaces = layout
+            .keyspaces
+            .iter()
+            .map(|(name, options)| database.keyspace(name, options))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { database, keyspaces })
+    }
+
+    /// fjall says so only through a call that fails; this one writes nothing.
+    fn is_poisoned(&self) -> bool {
+        self.database.persist(PersistMode::Buffer).is_err()
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.keyspaces.iter().any(|k| {
+            k.sealed_memtable_count() >= SEALED_MEMTABLES_MAX
+                || k.tree.l0_run_count() >= UNMERGED_RUNS_MAX
+        })
+    }
+}
+
+/// The database. Only its one writer thread calls [`Disk::prepare`] and [`Disk::write`].
+pub(crate) struct Disk {
+    path: PathBuf,
+    layout: Layout,
+    /// `None` while it could not be recovered.
+    open: RwLock<Option<Open>>,
+    reopened: AtomicU64,
+}
+
+impl Disk {
+    /// Opens or creates the database.
+    ///
+    /// # Errors
+    /// `Unavailable` when another process has it open or the file system refuses, `Corrupt`.
+    pub(crate) fn open(path: &Path, layout: Layout) -> Result<Self, Error> {
+        let open = Open::at(path, &layout).map_err(|e| match e {
+            fjall::Error::Locked => {
+                let why = format!("another process has {} open", path.display());
+                Error::determinate("open", Kind::Unavailable).because(why)
+            }
+            e => Error::from(e).during("open"),
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            layout,
+            open: RwLock::new(Some(open)),
+            reopened: AtomicU64::new(0),
+        })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How often it was recovered in place: what is kept in memory about it is stale when this
+    /// has moved.
+    pub(crate) fn reopened(&self) -> u64 {
+        self.reopened.load(Ordering::Acquire)
+    }
+
+    /// Reads. `f` must not keep iterators or handles.
+    ///
+    /// # Errors
+    /// What `f` fails with, or `Unavailable` while the database could not be recovered.
+    pub(crate) fn read<T>(
+        &self,
+        op: &'static str,
+        f: impl FnOnce(&Open) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match &*self.shared() {
+            Some(open) => f(open).map_err(|e| e.during(op)),
+            None => Err(Error::determinate(op, Kind::Unavailable)),
+        }
+    }
+
+    /// Writes what `fill` puts into the batch, atomically and synced.
+    ///
+    /// # Errors
+    /// Determinate `Unavailable` while the database could not be recovered; indeterminate when the
+    /// write failed: the database was then recovered in place, see [`Disk::reopened`].
+    pub(crate) fn write(
+        &self,
+        op: &'static str,
+        fill: impl FnOnce(&Open, &mut OwnedWriteBatch),
+    ) -> Result<(), Error> {
+        let result = match &*self.shared() {
+            None => return Err(Error::determinate(op, Kind::Unavailable)),
+            Some(open) => {
+                let mut batch = open.database.batch().durability(Some(PersistMode::SyncData));
+                fill(open, &mut batch);
+                batch.commit()
+            }
+        };
+        let Err(cause) = result else { return Ok(()) };
+        tracing::error!(path = %self.path.display(), error = %cause, "database write failed");
+        // fjall looks for poison before it writes anything.
+        let certainty = match cause {
+            fjall::Error::Poisoned => Certainty::Determinate,
+            _ => Certainty::Indeterminate,
+        };
+        self.recover();
+        Err(Error::from(cause).during(op).with(certainty))
+    }
+
+    /// Makes sure that a write would neither run out of room nor hang; to be called before each.
+    ///
+    /// # Errors
+    /// Determinate with `short` as its kind when the disk is short of room; determinate
+    /// `Unavailable` while the database could not be recovered.
+    pub(crate) fn prepare(&self, op: &'static str, short: Kind) -> Result<(), Error> {
+        if !self.has_room() {
+            return Err(Error::determinate(op, short).because("the disk is short of room"));
+        }
+        if self.shared().as_ref().is_none_or(Open::is_poisoned) && !self.recover() {
+            std::thread::sleep(REOPEN_PAUSE);
+            return Err(Error::determinate(op, Kind::Unavailable));
+        }
+        while let Some(stalled) = self.shared().as_ref().map(Open::is_stalled) {
+            if !stalled {
+                return Ok(());
+            }
+            std::thread::sleep(STALL_PAUSE);
+            if self.shared().as_ref().is_some_and(Open::is_poisoned) {
+                break;
+            }
+        }
+        Err(Error::determinate(op, Kind::Unavailable).because("a background worker has failed"))
+    }
+
+    fn has_room(&self) -> bool {
+        match rustix::fs::statvfs(&self.path) {
+            Ok(fs) => fs.f_bavail.saturating_mul(fs.f_frsize) >= self.layout.min_free_bytes,
+            Err(_) => true,
+        }
+    }
+
+    /// Drops the database and opens it again; true if that worked.
+    fn recover(&self) -> bool {
+        let mut open = self.exclusive();
+        *open = None;
+        std::thread::sleep(CLOSE_PAUSE);
+        match Open::at(&self.path, &self.layout) {
+            Ok(recovered) => {
+                *open = Some(recovered);
+                self.reopened.fetch_add(1, Ordering::Release);
+                tracing::warn!(path = %self.path.display(), "database recovered in place");
+                true
+            }
+            Err(e) => {
+                tracing::error!(path = %self.path.display(), error = %e, "database not recovered");
+                false
+            }
+        }
+    }
+
+    fn shared(&self) -> RwLockReadGuard<'_, Option<Open>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn exclusive(&self) -> RwLockWriteGuard<'_, Option<Open>> {
+        self.open.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<fjall::Error> for Error {
+    fn from(e: fjall::Error) -> Self {
+        let kind = match &e {
+            fjall::Error::Io(_)
+            | fjall::Error::Storage(fjall::LsmError::Io(_))
+            | fjall::Error::Poisoned
+            | fjall::Error::Locked => Kind::Unavailable,
+            _ => Kind::Corrupt,
+        };
+        Error::determinate("fjall", kind).because(e)
+    }
+}
+
+impl From<fjall::LsmError> for Error {
+    fn from(e: fjall::LsmError) -> Self {
+        fjall::Error::Storage(e).into()
+    }
+}
