@@ -57,12 +57,14 @@ pub struct SqliteAnalytics {
 }
 
 impl SqliteAnalytics {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    /// The file at `path`, created if need be.
+    pub fn open(path: &Path) -> Result<Self, Error> {
         Ok(Self { database: Database::open(path, LAYOUT)? })
     }
 
-    /// In memory everything since the last sync is one open transaction, which a crash rolls back.
-    pub(super) fn memory() -> Result<Self, Error> {
+    /// An empty one in memory: everything since the last sync is one open transaction, which a
+    /// crash rolls back.
+    pub fn memory() -> Result<Self, Error> {
         Ok(Self { database: Database::unsynced_memory(LAYOUT)? })
     }
 

@@ -71,11 +71,13 @@ struct Shared {
 }
 
 impl SqliteCatalog {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    /// The file at `path`, created if need be.
+    pub fn open(path: &Path) -> Result<Self, Error> {
         Database::open(path, LAYOUT).map(Self::over)
     }
 
-    pub(super) fn memory() -> Result<Self, Error> {
+    /// An empty one in memory.
+    pub fn memory() -> Result<Self, Error> {
         Database::memory(LAYOUT).map(Self::over)
     }
 

@@ -1,0 +1,495 @@
+//! The catalog's contract, sentence by sentence, over a file and in memory.
+
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use schemas::id::OrganizationId;
+use schemas::partition::Mode;
+use schemas::time::Timestamp;
+use storage::catalog::{
+    Catalog, CatalogError, CatalogFault, Change, Document, Expected, FaultyCatalog, FieldFilter,
+    Kind, ListFilter, Page, SqliteCatalog,
+};
+use storage::{Certainty, Kind as ErrorKind};
+
+/// A file that is not there yet, in a directory of its own.
+fn fresh_file(name: &str) -> PathBuf {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("catalog").join(name);
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    directory.join("catalog.sqlite")
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+/// Runs a case over every backend.
+fn every(name: &str, case: impl AsyncFn(Catalog)) {
+    run(async {
+        case(Catalog::open(&fresh_file(name)).unwrap()).await;
+        case(Catalog::memory().unwrap()).await;
+    });
+}
+
+fn organization(n: u128) -> OrganizationId {
+    OrganizationId::from_u128(n)
+}
+
+fn link(id: &str, created_at: i64, json: &str) -> Document {
+    Document {
+        kind: Kind::Link,
+        organization: Some(organization(1)),
+        mode: Some(Mode::Live),
+        id: id.to_owned(),
+        parent: Some("camp_1".to_owned()),
+        version: 1,
+        created_at: Timestamp::from_ms(created_at),
+        json: json.to_owned(),
+    }
+}
+
+fn new(document: Document) -> Change {
+    Change { document, expected: Expected::Absent, uniques: vec![], command: None }
+}
+
+fn named(document: Document, names: &[&str]) -> Change {
+    Change { uniques: names.iter().map(ToString::to_string).collect(), ..new(document) }
+}
+
+fn with_command(document: Document, partition: u16, record: &'static [u8]) -> Change {
+    Change { command: Some((partition, Bytes::from_static(record))), ..new(document) }
+}
+
+fn ids(documents: &[Document]) -> Vec<&str> {
+    documents.iter().map(|d| d.id.as_str()).collect()
+}
+
+#[test]
+fn what_was_applied_is_read_back_whole() {
+    every("whole", async |catalog| {
+        let nobodys = Document {
+            kind: Kind::Organization,
+            organization: None,
+            mode: None,
+            parent: None,
+            ..link("org_1", -5, r#"{"name":"Ünï"}"#)
+        };
+        catalog.apply(vec![new(nobodys.clone()), new(link("a", 7, "{}"))]).await.unwrap();
+        assert_eq!(catalog.get(Kind::Organization, "org_1").await.unwrap(), Some(nobodys));
+        assert_eq!(catalog.get(Kind::Link, "a").await.unwrap(), Some(link("a", 7, "{}")));
+        assert_eq!(catalog.get(Kind::Gig, "a").await.unwrap(), None);
+        assert_eq!(catalog.get(Kind::Link, "b").await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_change_is_refused_when_the_document_is_not_as_expected() {
+    every("stale", async |catalog| {
+        let at = |version| Document { version, ..link("a", 7, r#"{"v":2}"#) };
+        catalog.apply(vec![new(at(1))]).await.unwrap();
+        let refused = [
+            (at(2), Expected::Absent),
+            (at(2), Expected::Version(2)),
+            (at(1), Expected::Version(1)),
+            (Document { id: "b".into(), ..at(2) }, Expected::Version(1)),
+        ];
+        for (document, expected) in refused {
+            let change = Change { expected, ..new(document) };
+            let result = catalog.apply(vec![change.clone()]).await;
+            assert!(matches!(result, Err(CatalogError::Stale)), "{change:?}");
+            assert_eq!(catalog.get(Kind::Link, "a").await.unwrap(), Some(at(1)));
+        }
+        let change = Change { expected: Expected::Version(1), ..new(at(2)) };
+        catalog.apply(vec![change]).await.unwrap();
+        assert_eq!(catalog.get(Kind::Link, "a").await.unwrap(), Some(at(2)));
+    });
+}
+
+#[test]
+fn only_version_and_json_of_a_document_change() {
+    every("fixed", async |catalog| {
+        catalog.apply(vec![new(link("a", 7, "{}"))]).await.unwrap();
+        let moved = Document {
+            organization: Some(organization(2)),
+            mode: Some(Mode::Test),
+            parent: None,
+            version: 2,
+            ..link("a", 9, r#"{"x":1}"#)
+        };
+        let change = Change { expected: Expected::Version(1), ..new(moved) };
+        catalog.apply(vec![change]).await.unwrap();
+        let want = Document { version: 2, ..link("a", 7, r#"{"x":1}"#) };
+        assert_eq!(catalog.get(Kind::Link, "a").await.unwrap(), Some(want));
+    });
+}
+
+#[test]
+fn a_name_has_one_holder_for_ever() {
+    every("names", async |catalog| {
+        let first = named(link("a", 1, "{}"), &["code:X", "code:Y"]);
+        catalog.apply(vec![first]).await.unwrap();
+        // Changing the holder neither frees its names nor minds that it claims one again.
+        let next = Document { version: 2, ..link("a", 1, r#"{"archived":true}"#) };
+        let again =
+            Change { expected: Expected::Version(1), ..named(next.clone(), &["code:Y", "code:Z"]) };
+        catalog.apply(vec![again]).await.unwrap();
+        for name in ["code:X", "code:Y", "code:Z"] {
+            assert_eq!(catalog.named(name).await.unwrap(), Some(next.clone()), "{name}");
+            let result = catalog.apply(vec![named(link("b", 2, "{}"), &["free", name])]).await;
+            match result {
+                Err(CatalogError::Taken { name: taken }) => assert_eq!(taken, name),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(catalog.get(Kind::Link, "b").await.unwrap(), None);
+            assert_eq!(catalog.named("free").await.unwrap(), None);
+        }
+        assert_eq!(catalog.named("code:x").await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_call_is_all_or_nothing_and_its_changes_see_one_another() {
+    every("atomic", async |catalog| {
+        let second = Document { version: 2, ..link("a", 1, "{}") };
+        let pair = vec![
+            named(link("a", 1, "{}"), &["n"]),
+            Change { expected: Expected::Version(1), ..new(second.clone()) },
+        ];
+        catalog.apply(pair).await.unwrap();
+        assert_eq!(catalog.named("n").await.unwrap(), Some(second));
+
+        let refused = vec![with_command(link("b", 1, "{}"), 3, b"b"), new(link("a", 1, "{}"))];
+        assert!(matches!(catalog.apply(refused).await, Err(CatalogError::Stale)));
+        assert_eq!(catalog.get(Kind::Link, "b").await.unwrap(), None);
+        assert!(catalog.outbox(9).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn commands_wait_in_the_outbox_in_order_until_they_are_cleared() {
+    every("outbox", async |catalog| {
+        let first = catalog
+            .apply(vec![
+                with_command(link("a", 1, "{}"), 3, b"a"),
+                new(link("b", 1, "{}")),
+                with_command(link("c", 1, "{}"), 65_535, b""),
+            ])
+            .await
+            .unwrap();
+        let second = catalog.apply(vec![with_command(link("d", 1, "{}"), 0, b"d")]).await.unwrap();
+        assert_eq!((first.len(), second.len()), (2, 1));
+        assert!(first[0] < first[1] && first[1] < second[0]);
+
+        let rows = catalog.outbox(9).await.unwrap();
+        let seen: Vec<_> = rows.iter().map(|r| (r.id, r.partition, &r.record[..])).collect();
+        assert_eq!(
+            seen,
+            [(first[0], 3, &b"a"[..]), (first[1], 65_535, b""), (second[0], 0, b"d")]
+        );
+        assert_eq!(catalog.outbox(1).await.unwrap(), rows[..1]);
+
+        catalog.outbox_clear(&[first[1], second[0], 999]).await.unwrap();
+        catalog.outbox_clear(&[]).await.unwrap();
+        assert_eq!(catalog.outbox(9).await.unwrap(), rows[..1]);
+        // An id that was cleared does not come back, though it was the highest.
+        let third = catalog.apply(vec![with_command(link("e", 1, "{}"), 0, b"e")]).await.unwrap();
+        assert!(third[0] > second[0]);
+    });
+}
+
+#[test]
+fn a_caller_waits_until_its_own_commands_are_cleared() {
+    every("cleared", async |catalog| {
+        catalog.outbox_cleared(&[]).await.unwrap();
+        let mine = catalog.apply(vec![with_command(link("a", 1, "{}"), 0, b"a")]).await.unwrap();
+        let other = catalog.apply(vec![with_command(link("b", 1, "{}"), 0, b"b")]).await.unwrap();
+        let waiting = catalog.outbox_cleared(&mine);
+        let relay = async {
+            catalog.outbox_filled().await.unwrap();
+            catalog.outbox_clear(&other).await.unwrap();
+            tokio::task::yield_now().await;
+            catalog.outbox_clear(&mine).await.unwrap();
+        };
+        let (waited, ()) = tokio::join!(waiting, relay);
+        waited.unwrap();
+        assert!(catalog.outbox(9).await.unwrap().is_empty());
+    });
+}
+
+/// In memory an answer is there in the first poll, so "still waiting" can be told for certain.
+#[test]
+fn waiting_ends_with_the_change_waited_for_and_not_before() {
+    let catalog = Catalog::memory().unwrap();
+    let poll = |future: std::pin::Pin<&mut dyn Future<Output = Result<(), storage::Error>>>| {
+        matches!(future.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
+    };
+    let mut filled = pin!(catalog.outbox_filled());
+    assert!(!poll(filled.as_mut()));
+    let mine = run(catalog.apply(vec![with_command(link("a", 1, "{}"), 0, b"a")])).unwrap();
+    assert!(poll(filled.as_mut()));
+
+    let other = run(catalog.apply(vec![with_command(link("b", 1, "{}"), 0, b"b")])).unwrap();
+    let mut cleared = pin!(catalog.outbox_cleared(&mine));
+    assert!(!poll(cleared.as_mut()));
+    run(catalog.outbox_clear(&other)).unwrap();
+    assert!(!poll(cleared.as_mut()));
+    run(catalog.outbox_clear(&mine)).unwrap();
+    assert!(poll(cleared.as_mut()));
+}
+
+#[test]
+fn a_revision_rises_with_its_own_kind() {
+    every("revision", async |catalog| {
+        let before = Kind::ALL.map(|kind| catalog.revision(kind));
+        catalog.apply(vec![new(link("a", 1, "{}"))]).await.unwrap();
+        for kind in Kind::ALL {
+            let rose = catalog.revision(kind) > before[kind as usize];
+            assert_eq!(rose, kind == Kind::Link, "{kind:?}");
+        }
+        let seen = catalog.revision(Kind::Link);
+        catalog.clone().apply(vec![new(link("b", 1, "{}"))]).await.unwrap();
+        assert!(catalog.revision(Kind::Link) > seen);
+    });
+}
+
+#[test]
+fn a_setting_is_made_once() {
+    every("setting", async |catalog| {
+        let made = catalog.setting("click key", || vec![1, 0, 255]).await.unwrap();
+        assert_eq!(made, [1, 0, 255]);
+        let again = catalog.setting("click key", || panic!("made twice")).await.unwrap();
+        assert_eq!(again, made);
+        assert_eq!(catalog.setting("other", Vec::new).await.unwrap(), [] as [u8; 0]);
+    });
+}
+
+/// Ten documents, made pairwise at the same time, so that the id decides within a pair.
+async fn ten(catalog: &Catalog) {
+    let changes = (0..10).map(|n| new(link(&format!("l{n}"), n / 2, "{}"))).collect();
+    catalog.apply(changes).await.unwrap();
+}
+
+#[test]
+fn pages_follow_one_another_in_both_directions() {
+    every("pages", async |catalog| {
+        ten(&catalog).await;
+        let list = async |page| catalog.list(Kind::Link, ListFilter::default(), page).await.unwrap();
+        for newest_first in [false, true] {
+            let mut want: Vec<String> = (0..10).map(|n| format!("l{n}")).collect();
+            if newest_first {
+                want.reverse();
+            }
+            let whole = list(Page { limit: 99, newest_first, ..Page::default() }).await;
+            assert_eq!(ids(&whole), want);
+            for limit in 1..=4 {
+                for at in 0..10 {
+                    let cursor = Some(want[at].clone());
+                    let after = Page { limit, after: cursor.clone(), newest_first, before: None };
+                    assert_eq!(ids(&list(after).await), want[at + 1..(at + 1 + limit).min(10)]);
+                    let before = Page { limit, before: cursor, newest_first, after: None };
+                    assert_eq!(ids(&list(before).await), want[at.saturating_sub(limit)..at]);
+                }
+            }
+            let between = Page {
+                limit: 99,
+                after: Some(want[2].clone()),
+                before: Some(want[6].clone()),
+                newest_first,
+            };
+            assert_eq!(ids(&list(between).await), want[3..6]);
+        }
+    });
+}
+
+#[test]
+fn a_cursor_must_be_a_document_of_the_list_s_owner() {
+    every("cursor", async |catalog| {
+        ten(&catalog).await;
+        let of = |n, mode| ListFilter {
+            organization: Some(organization(n)),
+            mode: Some(mode),
+            ..ListFilter::default()
+        };
+        let page = |id: &str| Page { limit: 9, after: Some(id.to_owned()), ..Page::default() };
+        let refused = [
+            (Kind::Link, of(1, Mode::Live), page("unknown")),
+            (Kind::Link, of(2, Mode::Live), page("l1")),
+            (Kind::Link, of(1, Mode::Test), page("l1")),
+            (Kind::Gig, of(1, Mode::Live), page("l1")),
+        ];
+        for (kind, filter, page) in refused {
+            let error = catalog.list(kind, filter.clone(), page).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Conflict, "{kind:?} {filter:?}");
+        }
+        let found = catalog.list(Kind::Link, of(1, Mode::Live), page("l7")).await.unwrap();
+        assert_eq!(ids(&found), ["l8", "l9"]);
+    });
+}
+
+#[test]
+fn filters_must_all_hold() {
+    let field = |field: &str, values: &[&str], exclude| FieldFilter {
+        field: field.to_owned(),
+        values: values.iter().map(ToString::to_string).collect(),
+        exclude,
+    };
+    let by = |fields: Vec<FieldFilter>| ListFilter { fields, ..ListFilter::default() };
+    let made = |from: Option<i64>, to: Option<i64>| ListFilter {
+        created_from: from.map(Timestamp::from_ms),
+        created_to: to.map(Timestamp::from_ms),
+        ..ListFilter::default()
+    };
+    let any = ListFilter::default;
+    let cases = [
+        (any(), "abcd"),
+        (ListFilter { organization: Some(organization(1)), ..any() }, "abc"),
+        (ListFilter { organization: Some(organization(3)), ..any() }, ""),
+        (ListFilter { mode: Some(Mode::Test), ..any() }, "c"),
+        (ListFilter { parent: Some("camp_1".into()), ..any() }, "abc"),
+        (ListFilter { parent: Some("camp_2".into()), mode: Some(Mode::Live), ..any() }, "d"),
+        (by(vec![field("status", &["active"], false)]), "a"),
+        (by(vec![field("status", &["active", "draft"], false)]), "ab"),
+        (by(vec![field("status", &["active"], true)]), "bcd"),
+        (by(vec![field("status", &["active", "draft"], true)]), "cd"),
+        (by(vec![field("status", &[], false)]), ""),
+        (by(vec![field("status", &[], true)]), "abcd"),
+        (by(vec![field("open", &["true"], false)]), "a"),
+        (by(vec![field("open", &["false"], false)]), "b"),
+        (by(vec![field("open", &["1"], false)]), "c"),
+        (by(vec![field("n", &["7"], false)]), "d"),
+        (by(vec![field("status", &["x' OR 1=1 --"], false)]), "c"),
+        (by(vec![field("status", &["active", "draft"], false), field("open", &["true"], true)]), "b"),
+        (made(Some(2), None), "bcd"),
+        (made(None, Some(3)), "ab"),
+        (made(Some(2), Some(3)), "b"),
+    ];
+    every("filters", async |catalog| {
+        let test = Document { mode: Some(Mode::Test), ..link("c", 3, "") };
+        let other = Document {
+            organization: Some(organization(2)),
+            parent: Some("camp_2".to_owned()),
+            ..link("d", 4, r#"{"status":null,"n":7}"#)
+        };
+        let stored = vec![
+            new(link("a", 1, r#"{"status":"active","open":true}"#)),
+            new(link("b", 2, r#"{"status":"draft","open":false}"#)),
+            new(Document { json: r#"{"status":"x' OR 1=1 --","open":1}"#.into(), ..test }),
+            new(other),
+        ];
+        catalog.apply(stored).await.unwrap();
+        for (filter, want) in &cases {
+            let page = Page { limit: 99, ..Page::default() };
+            let found = catalog.list(Kind::Link, filter.clone(), page).await.unwrap();
+            assert_eq!(ids(&found).concat(), *want, "{filter:?}");
+        }
+        for name in ["", "a.b", "a'", "ä", "a b", "$", "a1"] {
+            let filter = by(vec![field(name, &["x"], false)]);
+            let error = catalog.list(Kind::Link, filter, Page::default()).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Conflict, "{name:?}");
+        }
+    });
+}
+
+#[test]
+fn one_of_many_racing_claims_wins() {
+    let file = fresh_file("race");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
+    let catalog = Catalog::open(&file).unwrap();
+    runtime.block_on(async {
+        let mut racers = tokio::task::JoinSet::new();
+        for n in 0..64 {
+            let catalog = catalog.clone();
+            racers.spawn(async move {
+                let change = named(link(&format!("l{n}"), n, "{}"), &["code:WIN"]);
+                catalog.apply(vec![change]).await
+            });
+        }
+        let results = racers.join_all().await;
+        assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1);
+        let lost = |r: &&_| matches!(r, Err(CatalogError::Taken { .. }));
+        assert_eq!(results.iter().filter(lost).count(), 63);
+        let page = Page { limit: 99, ..Page::default() };
+        let stored = catalog.list(Kind::Link, ListFilter::default(), page).await.unwrap();
+        assert_eq!(stored.len(), 1);
+
+        let mut racers = tokio::task::JoinSet::new();
+        for n in 0..64 {
+            let catalog = catalog.clone();
+            racers.spawn(async move { catalog.setting("raced", || vec![n]).await.unwrap() });
+        }
+        let values = racers.join_all().await;
+        assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
+    });
+}
+
+#[test]
+fn a_file_opened_again_has_everything_and_is_private() {
+    let file = fresh_file("reopened");
+    let cleared = run(async {
+        let catalog = Catalog::open(&file).unwrap();
+        let changes = vec![
+            named(link("a", 1, "{}"), &["code:A"]),
+            with_command(link("b", 2, "{}"), 4, b"kept"),
+            with_command(link("c", 2, "{}"), 4, b"cleared"),
+        ];
+        let queued = catalog.apply(changes).await.unwrap();
+        catalog.outbox_clear(&queued[1..]).await.unwrap();
+        catalog.setting("secret", || vec![7]).await.unwrap();
+        for suffix in ["", "-wal", "-shm"] {
+            let path = PathBuf::from(format!("{}{suffix}", file.display()));
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+        }
+        queued[1]
+    });
+    run(async {
+        let catalog = Catalog::open(&file).unwrap();
+        assert_eq!(catalog.named("code:A").await.unwrap(), Some(link("a", 1, "{}")));
+        let outbox = catalog.outbox(9).await.unwrap();
+        assert_eq!(outbox.len(), 1);
+        assert_eq!(&outbox[0].record[..], b"kept");
+        assert_eq!(catalog.setting("secret", || panic!("made twice")).await.unwrap(), [7]);
+        let next = catalog.apply(vec![with_command(link("d", 3, "{}"), 4, b"d")]).await.unwrap();
+        assert!(next[0] > cleared);
+    });
+}
+
+#[test]
+fn what_is_no_catalog_is_refused() {
+    let file = fresh_file("refused");
+    std::fs::write(&file, "not a database, but long enough to have a header of one".repeat(9))
+        .unwrap();
+    let error = Catalog::open(&file).err().unwrap();
+    assert_eq!((error.kind, error.certainty), (ErrorKind::Corrupt, Certainty::Determinate));
+    let nowhere = file.with_file_name("missing").join("catalog.sqlite");
+    assert_eq!(Catalog::open(&nowhere).err().unwrap().kind, ErrorKind::Unavailable);
+}
+
+#[test]
+fn faults_follow_the_script() {
+    run(async {
+        let faulty = FaultyCatalog::new(SqliteCatalog::memory().unwrap());
+        let catalog = Catalog::Fault(faulty.clone());
+        faulty.script([
+            Some(CatalogFault::Before(ErrorKind::Full)),
+            Some(CatalogFault::After(ErrorKind::Unavailable)),
+            None,
+        ]);
+        for (id, certainty, stored) in
+            [("a", Certainty::Determinate, false), ("b", Certainty::Indeterminate, true)]
+        {
+            match catalog.apply(vec![new(link(id, 1, "{}"))]).await {
+                Err(CatalogError::Storage(error)) => assert_eq!(error.certainty, certainty),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(catalog.get(Kind::Link, id).await.unwrap().is_some(), stored);
+        }
+        catalog.apply(vec![new(link("c", 1, "{}"))]).await.unwrap();
+        catalog.apply(vec![new(link("d", 1, "{}"))]).await.unwrap();
+    });
+}
