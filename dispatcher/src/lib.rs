@@ -1,1 +1,167 @@
-//! dispatcher
+//! Follows outcomes and clicks and brings them outside: into analytics, and as signed webhooks to
+//! whoever subscribed. Two consumers that never wait for each other.
+//!
+//! What it is not: it knows no rule and decides nothing about money; it has no listener.
+//!
+//! Invariants: a notice is delivered or its attempts are exhausted, each attempt logged and
+//! numbered from 1 without gaps (at least once: a crash between answer and record sends again); what
+//! is stored is what is signed is what is sent; a receiver that is slow, dead or hostile costs its
+//! own endpoint's time and nobody else's; facts count once whatever crashes where; no record is
+//! skipped because something is away.
+//!
+//! Start reading at [`run`]; then [`notice`] (what is told), [`attempt`] (what follows from an
+//! answer), `partition` (the owner's loop), [`lanes`] (who is next), [`facts`] (what is counted).
+
+mod analytics;
+pub mod attempt;
+mod backoff;
+mod board;
+mod chain;
+mod commit;
+pub mod config;
+mod endpoints;
+pub mod expand;
+pub mod facts;
+mod follow;
+pub mod lanes;
+pub mod metrics;
+pub mod notice;
+mod partition;
+pub mod retry_after;
+pub mod rows;
+mod send;
+pub mod sign;
+mod store;
+pub mod transport;
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serve::{Clock, Shutdown};
+use storage::analytics::Source;
+use storage::{Analytics, Catalog, EventLog, StateStore};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::analytics::Follower;
+use crate::backoff::Backoff;
+use crate::board::Board;
+use crate::chain::chain;
+pub use crate::config::Config;
+use crate::endpoints::Endpoints;
+use crate::partition::{Owner, Shared};
+pub use crate::transport::Transport;
+
+/// What a dispatcher is made of.
+pub struct DispatcherParts {
+    /// Where outcomes and clicks are.
+    pub log: EventLog,
+    /// Where deliveries are kept.
+    pub state: StateStore,
+    /// Where endpoints are registered.
+    pub catalog: Catalog,
+    /// Where facts go.
+    pub analytics: Analytics,
+    /// What time it is.
+    pub clock: Clock,
+    /// Of the jitter of retries: the same seed gives the same jitter.
+    pub seed: u64,
+    /// How webhooks leave.
+    pub transport: Transport,
+    /// The settings.
+    pub config: Config,
+}
+
+/// Runs both consumers over all partitions until `shutdown`; then it begins nothing more, finishes
+/// the attempts that are under way, and stores what came of them. If it is dropped, everything it
+/// began ends with it.
+pub async fn run(parts: DispatcherParts, shutdown: Shutdown) {
+    if parts.config.allow_loopback_targets {
+        tracing::info!("webhooks to this machine are permitted, over http too");
+    }
+    let DispatcherParts { log, state, catalog, analytics, clock, seed, transport, config } = parts;
+    let partitions = log.partitions();
+    let shared = Arc::new(Shared {
+        endpoints: Endpoints::new(catalog),
+        board: Board::new(partitions),
+        permits: Arc::new(Semaphore::new(config.in_flight_max.clamp(1, Semaphore::MAX_PERMITS))),
+        log,
+        state,
+        clock,
+        transport,
+        config,
+    });
+    let mut tasks = Tasks::default();
+    for partition in 0..partitions {
+        tasks.spawn("webhooks", own(shared.clone(), partition, seed, shutdown.clone()));
+        for source in [Source::Outcomes, Source::Clicks] {
+            let follower = Follower {
+                shared: shared.clone(),
+                analytics: analytics.clone(),
+                source,
+                partition,
+            };
+            tasks.spawn("analytics", follower.run(shutdown.clone()));
+        }
+    }
+    tasks.spawn("dispatcher-report", async move {
+        shared.board.report(&shared.log, &shared.clock, &shutdown).await;
+    });
+    tasks.finish().await;
+}
+
+/// Owns a partition, again and again, for as long as the process runs.
+async fn own(shared: Arc<Shared>, partition: u16, seed: u64, shutdown: Shutdown) {
+    let mut backoff = Backoff::new();
+    while !shutdown.is_requested() {
+        match Owner::take(shared.clone(), partition, seed, shutdown.clone()).await {
+            Ok(owner) => match owner.run().await {
+                Ok(()) => return,
+                Err(lost) => {
+                    tracing::error!(
+                        partition,
+                        error = chain(&lost),
+                        "deliveries have another owner"
+                    );
+                }
+            },
+            Err(error) => {
+                shared.board.progress(board::Consumer::Webhooks, partition).halted();
+                tracing::error!(
+                    partition,
+                    error = chain(&error),
+                    "deliveries cannot be taken over"
+                );
+            }
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => return,
+            () = backoff.wait() => {}
+        }
+    }
+}
+
+/// Tasks that end with whoever holds them.
+#[derive(Default)]
+struct Tasks(FuturesUnordered<JoinHandle<()>>);
+
+impl Tasks {
+    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.push(serve::spawn(name, task));
+    }
+
+    async fn finish(&mut self) {
+        // A task that panicked has been reported where it was spawned.
+        while self.0.next().await.is_some() {}
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
