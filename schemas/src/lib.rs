@@ -11,6 +11,7 @@
 
 pub mod delivery_key;
 pub mod entity;
+pub mod explain;
 pub mod fault;
 pub mod hash;
 pub mod id;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use crate::explain;
 use crate::id::{AktvatorId, CampaignId, ConversionEventId, GigId, LinkId, RewardId};
 use crate::proto;
 use crate::time::Timestamp;
@@ -204,15 +205,19 @@ pub struct RuleView {
 pub struct CapView {
     /// The cap.
     pub key: String,
+    /// Whose use it counts: `campaign`, `aktvator` or `customer`.
+    #[schema(value_type = String)]
+    pub scope: &'static str,
     /// `amount` or `count`.
-    pub metric: String,
+    #[schema(value_type = String)]
+    pub metric: &'static str,
     /// Its limit.
     pub limit: i64,
     /// Used before this event.
     pub used_before: i64,
     /// Taken by this event.
     pub taken: i64,
-    /// The counter: whose, and which day or month.
+    /// Whose counter it is, and which day or month of the rulebook's zone: `aktvator 2026-01`.
     pub bucket: String,
     /// Did it make the reward smaller, or refuse it?
     pub binding: bool,
@@ -343,7 +348,7 @@ fn rule(rule: &proto::RuleDecision) -> RuleView {
         rule_key: rule.rule_key.clone(),
         code: rule.code.clone(),
         detail: present(&rule.detail),
-        arithmetic: rule.arithmetic.clone(),
+        arithmetic: explain::arithmetic(rule),
         caps: rule.caps.iter().map(cap).collect(),
     }
 }
@@ -351,11 +356,12 @@ fn rule(rule: &proto::RuleDecision) -> RuleView {
 fn cap(cap: &proto::CapUse) -> CapView {
     CapView {
         key: cap.key.clone(),
-        metric: cap.metric.clone(),
+        scope: explain::cap_scope(cap),
+        metric: explain::cap_metric(cap),
         limit: cap.limit,
         used_before: cap.used_before,
         taken: cap.taken,
-        bucket: cap.bucket.clone(),
+        bucket: explain::cap_bucket(cap),
         binding: cap.binding,
     }
 }
@@ -449,6 +455,22 @@ mod tests {
                 reward_id: Some(RewardId::from_u128(2).to_proto()),
                 amount: 980,
                 currency: "USD".to_owned(),
+                arithmetic: Some(proto::Arithmetic {
+                    base: Some(proto::arithmetic::Base::Percent(proto::Percent {
+                        bps: 2000,
+                        of: 4900,
+                    })),
+                    raw: 980,
+                    lowered_to_max: Some(900),
+                    ..Default::default()
+                }),
+                caps: vec![proto::CapUse {
+                    period: proto::CapPeriod::Month.into(),
+                    scope: proto::CapScope::Aktvator.into(),
+                    metric: proto::CapMetric::Amount.into(),
+                    bucket: 28 * 12 + 5,
+                    ..Default::default()
+                }],
                 ..Default::default()
             }],
             ..Default::default()
@@ -457,6 +479,7 @@ mod tests {
             record: conversion().encode_to_vec().into(),
             offset: 0,
             decision: Some(decision),
+            ..Default::default()
         };
         let view = serde_json::to_value(EventView::of(&row).expect("readable")).expect("json");
         assert_eq!(view["status"], "evaluated");
@@ -468,6 +491,13 @@ mod tests {
         assert_eq!(view["decision"]["rulebookVersion"], 3);
         assert_eq!(view["decision"]["rewards"][0]["amount"], 980);
         assert_eq!(view["decision"].get("detail"), None);
+        let rule = &view["decision"]["rules"][0];
+        assert_eq!(
+            rule["arithmetic"],
+            json!(["percent 2000 bps of 4900 = 980", "lowered to max 900"])
+        );
+        assert_eq!(rule["caps"][0]["bucket"], "aktvator 1998-06");
+        assert_eq!(rule["caps"][0]["scope"], "aktvator");
         assert_eq!(view["timeline"][1]["what"], "evaluated");
     }
 

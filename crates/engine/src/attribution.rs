@@ -1,0 +1,157 @@
+//! Who earns: link, click and code, in that order (`domain.md` 4.3 step 4).
+//!
+//! A key counts if it is known in this campaign; archived links and codes do. A click must be younger
+//! than the look-back when the event happened. Keys that do not count are noted and passed over; if
+//! none counts, the first of them says why. A link and a code that name different aktvators conflict;
+//! between click and code the rulebook decides; a link beats a click.
+
+use schemas::id::{AktvatorId, CampaignId, LinkId};
+use schemas::partition::Scope;
+
+use crate::decision::Code;
+use crate::entry::Conversion;
+use crate::key::Key;
+use crate::lookup::{Lookup, Stop};
+use crate::rulebook::AttributionTerms;
+
+/// How the aktvator was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Link,
+    Click,
+    Code,
+}
+
+/// Who earns, and by what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attribution<'a> {
+    pub(crate) by: By,
+    pub(crate) campaign: CampaignId,
+    pub(crate) aktvator: AktvatorId,
+    pub(crate) link: Option<LinkId>,
+    pub(crate) code: &'a str,
+}
+
+/// What an event's keys name. Outer `None`: the event has no such key; inner `None`: nothing known.
+pub(crate) struct Named<'a> {
+    link: Option<Option<Attribution<'a>>>,
+    click: Option<Option<Attribution<'a>>>,
+    code: Option<Option<Attribution<'a>>>,
+}
+
+impl By {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Click => "click",
+            Self::Code => "code",
+        }
+    }
+}
+
+impl<'a> Named<'a> {
+    /// Looks all keys of the event up.
+    pub(crate) fn look_up(
+        look: &mut Lookup<'a, '_>,
+        scope: Scope,
+        event: &Conversion,
+    ) -> Result<Self, Stop> {
+        let link = event.link.map(|id| by_link(look, scope, id, By::Link));
+        let click = event.click.map(|(id, _)| by_link(look, scope, id, By::Click));
+        let code = event.code.as_ref().map(|text| by_code(look, scope, text));
+        Ok(Self { link: link.transpose()?, click: click.transpose()?, code: code.transpose()? })
+    }
+
+    /// The campaign of the first key that names something.
+    pub(crate) fn campaign(&self) -> Option<CampaignId> {
+        self.found().next().map(|found| found.campaign)
+    }
+
+    /// Everyone who may turn out to earn.
+    pub(crate) fn aktvators(&self) -> impl Iterator<Item = AktvatorId> {
+        self.found().map(|found| found.aktvator)
+    }
+
+    fn found(&self) -> impl Iterator<Item = Attribution<'a>> {
+        [self.link, self.click, self.code].into_iter().flatten().flatten()
+    }
+
+    /// Who earns by these keys in `campaign`. Keys passed over are added to `notes`.
+    pub(crate) fn resolve(
+        &self,
+        event: &Conversion,
+        campaign: CampaignId,
+        terms: AttributionTerms,
+        notes: &mut Vec<String>,
+    ) -> Result<Attribution<'a>, Stop> {
+        let mut first_failure = None;
+        let mut passed_over = |code: Code, by: By| {
+            notes.push(format!("{} passed over: {}", by.as_str(), code.as_str()));
+            first_failure.get_or_insert(Stop::Refused(code, by.as_str()));
+        };
+        let mut counting = |named: Option<Option<Attribution<'a>>>, by: By| {
+            let found = named?.filter(|found| found.campaign == campaign);
+            if found.is_none() {
+                passed_over(Code::UnknownAttribution, by);
+            }
+            let fresh = found.filter(|_| by != By::Click || in_look_back(event, terms));
+            if found.is_some() && fresh.is_none() {
+                passed_over(Code::AttributionExpired, by);
+            }
+            fresh
+        };
+        let link = counting(self.link, By::Link);
+        let click = counting(self.click, By::Click);
+        let code = counting(self.code, By::Code);
+        if let (Some(link), Some(code)) = (link, code)
+            && link.aktvator != code.aktvator
+        {
+            return Err(Stop::Refused(Code::AttributionConflict, ""));
+        }
+        let code_first = terms.code_beats_click
+            && matches!((click, code), (Some(click), Some(code)) if click.aktvator != code.aktvator);
+        let found = link.or(if code_first { code.or(click) } else { click.or(code) });
+        found.ok_or_else(|| {
+            first_failure.unwrap_or(Stop::Refused(Code::UnknownAttribution, "none_given"))
+        })
+    }
+}
+
+fn by_link<'a>(
+    look: &mut Lookup<'a, '_>,
+    scope: Scope,
+    id: LinkId,
+    by: By,
+) -> Result<Option<Attribution<'a>>, Stop> {
+    let Some(row) = look.link(Key::Link(scope, id))? else { return Ok(None) };
+    Ok(attribution(by, &row.campaign_id, &row.aktvator_id, Some(id), &row.code))
+}
+
+fn by_code<'a>(
+    look: &mut Lookup<'a, '_>,
+    scope: Scope,
+    text: &str,
+) -> Result<Option<Attribution<'a>>, Stop> {
+    let Some(row) = look.code(Key::Code(scope, text.to_owned()))? else { return Ok(None) };
+    let link = row.link_id.as_deref().and_then(LinkId::from_proto);
+    Ok(attribution(By::Code, &row.campaign_id, &row.aktvator_id, link, &row.code))
+}
+
+fn attribution<'a>(
+    by: By,
+    campaign: &[u8],
+    aktvator: &[u8],
+    link: Option<LinkId>,
+    code: &'a str,
+) -> Option<Attribution<'a>> {
+    let campaign = CampaignId::from_proto(campaign)?;
+    let aktvator = AktvatorId::from_proto(aktvator)?;
+    Some(Attribution { by, campaign, aktvator, link, code })
+}
+
+/// A click after the event (clocks differ) is young.
+fn in_look_back(event: &Conversion, terms: AttributionTerms) -> bool {
+    event.click.is_some_and(|(_, clicked_at_ms)| {
+        event.occurred_at_ms.saturating_sub(clicked_at_ms) <= terms.lookback_ms
+    })
+}

@@ -1,0 +1,214 @@
+//! Names of state rows: what they are, and their bytes.
+//!
+//! A key is the scope (17 bytes), one byte of kind, and the rest big-endian, so that everything of
+//! one organization and mode stands together and rows of one kind sort by what names them.
+
+use bytes::Bytes;
+use schemas::id::{AktvatorId, CampaignId, ConversionEventId, LinkId, OrganizationId, RewardId};
+use schemas::partition::{Mode, Scope};
+
+use crate::calendar::Bucket;
+
+/// The name of one state row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A campaign as its last command says.
+    Campaign(Scope, CampaignId),
+    /// All gigs of a campaign.
+    Gigs(Scope, CampaignId),
+    /// Which rulebook versions a campaign has.
+    Rulebooks(Scope, CampaignId),
+    /// One version of a campaign's rulebook; its row never changes.
+    Rulebook(Scope, CampaignId, u64),
+    /// An aktvator as the last command says.
+    Aktvator(Scope, AktvatorId),
+    /// A link as its last command says.
+    Link(Scope, LinkId),
+    /// A code, upper case.
+    Code(Scope, String),
+    /// The claim on an idempotency key, the event and its decision.
+    Event(Scope, ConversionEventId),
+    /// A reward.
+    Reward(Scope, RewardId),
+    /// How much of a cap is used.
+    Counter(Scope, Slot),
+    /// Which reward holds a uniqueness slot.
+    Unique(Scope, Slot),
+    /// What became of a fold command, by its id.
+    Command(Scope, u128),
+    /// Balances, and the ends of the queue of held rewards.
+    Wallet(Scope),
+    /// One place in the queue of held rewards.
+    Hold(Scope, u64),
+    /// Events decided by one batch, by the offset of the first.
+    EventIndex(Scope, u64),
+    /// Rewards made by one batch, by the offset of the first.
+    RewardIndex(Scope, u64),
+    /// Ledger transactions of one batch, by the offset of the first.
+    Ledger(Scope, u64),
+    /// What the owner of the partition must append; one per partition.
+    Continuations,
+}
+
+/// What a counter or a uniqueness slot is of. Its bytes sort by campaign, meaning and bucket, so
+/// that what a closed bucket left behind is one range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// Whose rulebook.
+    pub campaign: CampaignId,
+    /// Hash of what is counted: a cap's key, scope and metric, or a uniqueness rule.
+    pub of: u128,
+    /// The calendar bucket.
+    pub bucket: Bucket,
+    /// Within which it is counted: 0 for the campaign, an id, or the hash of a customer's.
+    pub subject: u128,
+}
+
+/// What lists read: rows named by log offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexKind {
+    /// [`Key::EventIndex`].
+    Events,
+    /// [`Key::RewardIndex`].
+    Rewards,
+    /// [`Key::Ledger`].
+    Ledger,
+}
+
+/// The longest fixed part of a key: scope, kind and a [`Slot`].
+const FIXED_MAX: usize = 17 + 1 + 16 + 16 + 5 + 16;
+
+impl Key {
+    /// The bytes that name the row in the state store.
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(FIXED_MAX);
+        bytes.extend_from_slice(&self.scope().to_bytes());
+        bytes.push(self.kind());
+        match self {
+            Self::Campaign(_, id) | Self::Gigs(_, id) | Self::Rulebooks(_, id) => {
+                bytes.extend_from_slice(&id.to_bytes());
+            }
+            Self::Rulebook(_, id, version) => {
+                bytes.extend_from_slice(&id.to_bytes());
+                bytes.extend_from_slice(&version.to_be_bytes());
+            }
+            Self::Aktvator(_, id) => bytes.extend_from_slice(&id.to_bytes()),
+            Self::Link(_, id) => bytes.extend_from_slice(&id.to_bytes()),
+            Self::Code(_, code) => bytes.extend_from_slice(code.as_bytes()),
+            Self::Event(_, id) => bytes.extend_from_slice(&id.to_bytes()),
+            Self::Reward(_, id) => bytes.extend_from_slice(&id.to_bytes()),
+            Self::Counter(_, slot) | Self::Unique(_, slot) => slot.encode(&mut bytes),
+            Self::Command(_, id) => bytes.extend_from_slice(&id.to_be_bytes()),
+            Self::Wallet(_) | Self::Continuations => {}
+            Self::Hold(_, place) => bytes.extend_from_slice(&place.to_be_bytes()),
+            Self::EventIndex(_, offset)
+            | Self::RewardIndex(_, offset)
+            | Self::Ledger(_, offset) => {
+                bytes.extend_from_slice(&offset.to_be_bytes());
+            }
+        }
+        Bytes::from(bytes)
+    }
+
+    /// From inclusive, to exclusive: every row of an index, oldest first.
+    pub fn index_range(scope: Scope, kind: IndexKind) -> (Bytes, Bytes) {
+        let first = match kind {
+            IndexKind::Events => Self::EventIndex(scope, 0),
+            IndexKind::Rewards => Self::RewardIndex(scope, 0),
+            IndexKind::Ledger => Self::Ledger(scope, 0),
+        };
+        let mut end = scope.to_bytes().to_vec();
+        end.push(first.kind() + 1);
+        (first.encode(), Bytes::from(end))
+    }
+
+    /// The log offset in the bytes of an index row's key; `None` for any other key.
+    pub fn index_offset(key: &[u8]) -> Option<u64> {
+        let (head, offset) = key.split_last_chunk::<8>()?;
+        let kind = *head.get(17)?;
+        let is_index = head.len() == 18 && (kind::EVENT_INDEX..=kind::LEDGER).contains(&kind);
+        is_index.then(|| u64::from_be_bytes(*offset))
+    }
+
+    /// Whose row it is; [`Key::Continuations`] belongs to nobody and stands at the scope of zero.
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::Campaign(scope, _)
+            | Self::Gigs(scope, _)
+            | Self::Rulebooks(scope, _)
+            | Self::Rulebook(scope, _, _)
+            | Self::Aktvator(scope, _)
+            | Self::Link(scope, _)
+            | Self::Code(scope, _)
+            | Self::Event(scope, _)
+            | Self::Reward(scope, _)
+            | Self::Counter(scope, _)
+            | Self::Unique(scope, _)
+            | Self::Command(scope, _)
+            | Self::Wallet(scope)
+            | Self::Hold(scope, _)
+            | Self::EventIndex(scope, _)
+            | Self::RewardIndex(scope, _)
+            | Self::Ledger(scope, _) => *scope,
+            Self::Continuations => NOBODY,
+        }
+    }
+
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Campaign(..) => kind::CAMPAIGN,
+            Self::Gigs(..) => kind::GIGS,
+            Self::Rulebooks(..) => kind::RULEBOOKS,
+            Self::Rulebook(..) => kind::RULEBOOK,
+            Self::Aktvator(..) => kind::AKTVATOR,
+            Self::Link(..) => kind::LINK,
+            Self::Code(..) => kind::CODE,
+            Self::Event(..) => kind::EVENT,
+            Self::Reward(..) => kind::REWARD,
+            Self::Counter(..) => kind::COUNTER,
+            Self::Unique(..) => kind::UNIQUE,
+            Self::Command(..) => kind::COMMAND,
+            Self::Wallet(..) => kind::WALLET,
+            Self::Hold(..) => kind::HOLD,
+            Self::EventIndex(..) => kind::EVENT_INDEX,
+            Self::RewardIndex(..) => kind::REWARD_INDEX,
+            Self::Ledger(..) => kind::LEDGER,
+            Self::Continuations => kind::CONTINUATIONS,
+        }
+    }
+}
+
+impl Slot {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.campaign.to_bytes());
+        bytes.extend_from_slice(&self.of.to_be_bytes());
+        bytes.extend_from_slice(&self.bucket.to_bytes());
+        bytes.extend_from_slice(&self.subject.to_be_bytes());
+    }
+}
+
+/// Stands in for a scope where a row or a record belongs to the partition as a whole.
+pub(crate) const NOBODY: Scope =
+    Scope { organization: OrganizationId::from_u128(0), mode: Mode::Live };
+
+/// The byte of each kind: stable for ever, append-only.
+mod kind {
+    pub(super) const CAMPAIGN: u8 = 1;
+    pub(super) const GIGS: u8 = 2;
+    pub(super) const RULEBOOKS: u8 = 3;
+    pub(super) const RULEBOOK: u8 = 4;
+    pub(super) const AKTVATOR: u8 = 5;
+    pub(super) const LINK: u8 = 6;
+    pub(super) const CODE: u8 = 7;
+    pub(super) const EVENT: u8 = 16;
+    pub(super) const REWARD: u8 = 17;
+    pub(super) const COUNTER: u8 = 18;
+    pub(super) const UNIQUE: u8 = 19;
+    pub(super) const COMMAND: u8 = 20;
+    pub(super) const WALLET: u8 = 21;
+    pub(super) const HOLD: u8 = 22;
+    pub(super) const EVENT_INDEX: u8 = 32;
+    pub(super) const REWARD_INDEX: u8 = 33;
+    pub(super) const LEDGER: u8 = 34;
+    pub(super) const CONTINUATIONS: u8 = 48;
+}

@@ -1,0 +1,176 @@
+//! From a conversion event to the facts that rules judge: campaign, gig, rulebook, lateness,
+//! attribution, aktvator, in that order (`domain.md` 4.3 steps 2 to 4).
+
+use std::cell::OnceCell;
+
+use schemas::id::{CampaignId, GigId};
+use schemas::proto;
+
+use crate::attribution::{Attribution, Named};
+use crate::decision::Code;
+use crate::entry::{Conversion, Entry};
+use crate::facts::Facts;
+use crate::key::Key;
+use crate::lookup::{Lookup, Stop};
+use crate::rulebook::Rulebook;
+
+/// How far after `acceptedAt` an event may claim to have happened; the edge refuses more.
+const FUTURE_MAX_MS: i64 = 5 * 60 * 1_000;
+
+/// How far the way went: what a decision records even of a refused event.
+#[derive(Default)]
+pub(crate) struct Trail<'a> {
+    pub(crate) campaign: Option<CampaignId>,
+    pub(crate) gig: Option<GigId>,
+    pub(crate) rulebook_version: Option<u64>,
+    pub(crate) attribution: Option<Attribution<'a>>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// The facts that rules judge, or why there is nothing to judge.
+pub(crate) fn resolve<'a>(
+    look: &mut Lookup<'a, '_>,
+    entry: &Entry,
+    event: &'a Conversion,
+    trail: &mut Trail<'a>,
+) -> Result<Facts<'a>, Stop> {
+    let scope = entry.scope;
+    let named = Named::look_up(look, scope, event);
+    // Asked for before the way stops, so that one fetch brings both.
+    let by_client = event.campaign.map(|id| Terrain::look_up(look, entry, id));
+    let named = named?;
+    let aktvators: Vec<_> =
+        named.aktvators().map(|id| look.aktvator(Key::Aktvator(scope, id))).collect();
+    let campaign = event.campaign.or(named.campaign());
+    let terrain = match (by_client, campaign) {
+        (Some(terrain), _) => terrain?,
+        (None, Some(id)) => Terrain::look_up(look, entry, id)?,
+        (None, None) => return Err(nothing_named(event)),
+    };
+    trail.campaign = campaign;
+    terrain.is_active()?;
+    let gig = terrain.gig(event)?;
+    trail.gig = Some(gig);
+    let (version, rulebook) = terrain.rulebook(look, entry)?;
+    trail.rulebook_version = Some(version);
+    in_time(event, entry.accepted_at_ms, rulebook)?;
+    let attribution = named.resolve(event, terrain.id, rulebook.attribution, &mut trail.notes)?;
+    trail.attribution = Some(attribution);
+    for row in aktvators {
+        row?;
+    }
+    let aktvator = look.aktvator(Key::Aktvator(scope, attribution.aktvator))?;
+    let aktvator = aktvator.ok_or(Stop::Refused(Code::UnknownAttribution, "aktvator"))?;
+    if aktvator.status != "approved" {
+        return Err(Stop::Refused(Code::NotEligible, "aktvator.status"));
+    }
+    Ok(Facts {
+        scope,
+        conversion: event,
+        campaign: terrain.id,
+        gig,
+        aktvator_id: attribution.aktvator,
+        aktvator,
+        rulebook,
+        date: OnceCell::new(),
+    })
+}
+
+/// Neither a campaign, nor a key that implies one.
+fn nothing_named(event: &Conversion) -> Stop {
+    let detail = match event {
+        Conversion { link: Some(_), .. } => "link",
+        Conversion { click: Some(_), .. } => "click",
+        Conversion { code: Some(_), .. } => "code",
+        _ => "none_given",
+    };
+    Stop::Refused(Code::UnknownAttribution, detail)
+}
+
+/// The rows of one campaign.
+struct Terrain<'a> {
+    id: CampaignId,
+    campaign: Option<&'a proto::CampaignState>,
+    gigs: &'a [proto::GigState],
+    rulebooks: &'a [proto::RulebookVersion],
+}
+
+impl<'a> Terrain<'a> {
+    /// While planning also asks for the rulebook in force.
+    fn look_up(look: &mut Lookup<'a, '_>, entry: &Entry, id: CampaignId) -> Result<Self, Stop> {
+        let scope = entry.scope;
+        let campaign = look.campaign(Key::Campaign(scope, id));
+        let gigs = look.gigs(Key::Gigs(scope, id));
+        let rulebooks = look.rulebooks(Key::Rulebooks(scope, id));
+        let terrain = Self {
+            id,
+            campaign: campaign?,
+            gigs: gigs?.map_or(&[], Vec::as_slice),
+            rulebooks: rulebooks?.map_or(&[], Vec::as_slice),
+        };
+        if let Some(version) = in_force(terrain.rulebooks, entry.accepted_at_ms) {
+            look.rulebook(Key::Rulebook(scope, id, version))?;
+        }
+        Ok(terrain)
+    }
+
+    fn is_active(&self) -> Result<(), Stop> {
+        match self.campaign {
+            None => Err(Stop::Refused(Code::CampaignNotActive, "unknown_campaign")),
+            Some(campaign) if campaign.status != "active" => {
+                Err(Stop::Refused(Code::CampaignNotActive, ""))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The published gig of the event's type: the one it names, else the first by id.
+    fn gig(&self, event: &Conversion) -> Result<GigId, Stop> {
+        let id_of = |gig: &proto::GigState| GigId::from_proto(&gig.id);
+        if let Some(named) = event.gig
+            && !self.gigs.iter().any(|gig| id_of(gig) == Some(named))
+        {
+            return Err(Stop::Refused(Code::EventTypeMismatch, "unknown_gig"));
+        }
+        let is_candidate = |gig: &&proto::GigState| {
+            gig.action_type == event.event.event_type
+                && event.gig.is_none_or(|named| id_of(gig) == Some(named))
+        };
+        let mut candidates = self.gigs.iter().filter(is_candidate).peekable();
+        if candidates.peek().is_none() {
+            return Err(Stop::Refused(Code::EventTypeMismatch, ""));
+        }
+        candidates
+            .find(|gig| gig.status == "published")
+            .and_then(id_of)
+            .ok_or(Stop::Refused(Code::GigClosed, ""))
+    }
+
+    fn rulebook(
+        &self,
+        look: &mut Lookup<'a, '_>,
+        entry: &Entry,
+    ) -> Result<(u64, &'a Rulebook), Stop> {
+        let version = in_force(self.rulebooks, entry.accepted_at_ms)
+            .ok_or(Stop::Refused(Code::ConditionsNotMet, "no_rulebook"))?;
+        let rulebook = look.rulebook(Key::Rulebook(entry.scope, self.id, version))?;
+        Ok((version, rulebook.expect("a listed version has its row")))
+    }
+}
+
+/// The highest version whose `effectiveFrom` is not after `accepted_at_ms`. `versions` are by version.
+fn in_force(versions: &[proto::RulebookVersion], accepted_at_ms: i64) -> Option<u64> {
+    let in_force = |version: &&proto::RulebookVersion| version.effective_from_ms <= accepted_at_ms;
+    versions.iter().rev().find(in_force).map(|version| version.version)
+}
+
+fn in_time(event: &Conversion, accepted_at_ms: i64, rulebook: &Rulebook) -> Result<(), Stop> {
+    let late_ms = accepted_at_ms.saturating_sub(event.occurred_at_ms);
+    if late_ms > rulebook.late_event_max_ms {
+        Err(Stop::Refused(Code::LateEvent, ""))
+    } else if late_ms < -FUTURE_MAX_MS {
+        Err(Stop::Refused(Code::EventInFuture, ""))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! State rows: what stands under each [`Key`], and their bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use schemas::proto;
+
+use crate::key::Key;
+use crate::rulebook::Rulebook;
+
+/// What stands under a [`Key`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Row {
+    /// Under [`Key::Campaign`].
+    Campaign(proto::CampaignState),
+    /// Under [`Key::Gigs`]: by id.
+    Gigs(Vec<proto::GigState>),
+    /// Under [`Key::Rulebooks`]: by version.
+    Rulebooks(Vec<proto::RulebookVersion>),
+    /// Under [`Key::Rulebook`]. Decoding compiles the rulebook, so keep it.
+    Rulebook(Arc<Rulebook>),
+    /// Under [`Key::Aktvator`].
+    Aktvator(proto::AktvatorState),
+    /// Under [`Key::Link`].
+    Link(proto::LinkState),
+    /// Under [`Key::Code`].
+    Code(proto::CodeState),
+    /// Under [`Key::Event`].
+    Event(proto::EventRow),
+    /// Under [`Key::Reward`].
+    Reward(proto::RewardRow),
+    /// Under [`Key::Counter`]: minor units of the rulebook's currency, or a count.
+    Counter(i64),
+    /// Under [`Key::Unique`].
+    Unique(proto::UniqueRow),
+    /// Under [`Key::Command`].
+    Command(proto::CommandRow),
+    /// Under [`Key::Wallet`].
+    Wallet(proto::WalletRow),
+    /// Under [`Key::Hold`].
+    Hold(proto::HoldRow),
+    /// Under [`Key::EventIndex`] and [`Key::RewardIndex`].
+    Index(proto::IndexRow),
+    /// Under [`Key::Ledger`].
+    Ledger(proto::LedgerRow),
+    /// Under [`Key::Continuations`].
+    Continuations(Vec<proto::Record>),
+}
+
+/// The bytes under a key are not a row of its kind that this binary understands.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// Not the Protobuf message that belongs there.
+    #[error("the row is not a {kind} message")]
+    Malformed {
+        /// What should have been there.
+        kind: &'static str,
+        /// Why it is not.
+        source: prost::DecodeError,
+    },
+    /// A rulebook in a grammar that a newer binary wrote.
+    #[error("the rulebook uses a grammar that this binary does not know")]
+    UnknownRulebook,
+}
+
+impl Row {
+    /// The bytes of the row; the same row always has the same bytes.
+    pub fn encode(&self) -> Bytes {
+        let bytes = match self {
+            Self::Campaign(row) => row.encode_to_vec(),
+            Self::Gigs(gigs) => proto::GigsRow { gigs: gigs.clone() }.encode_to_vec(),
+            Self::Rulebooks(versions) => {
+                proto::RulebooksRow { versions: versions.clone() }.encode_to_vec()
+            }
+            Self::Rulebook(rulebook) => return rulebook.source(),
+            Self::Aktvator(row) => row.encode_to_vec(),
+            Self::Link(row) => row.encode_to_vec(),
+            Self::Code(row) => row.encode_to_vec(),
+            Self::Event(row) => row.encode_to_vec(),
+            Self::Reward(row) => row.encode_to_vec(),
+            Self::Counter(value) => proto::CounterRow { value: *value }.encode_to_vec(),
+            Self::Unique(row) => row.encode_to_vec(),
+            Self::Command(row) => row.encode_to_vec(),
+            Self::Wallet(row) => row.encode_to_vec(),
+            Self::Hold(row) => row.encode_to_vec(),
+            Self::Index(row) => row.encode_to_vec(),
+            Self::Ledger(row) => row.encode_to_vec(),
+            Self::Continuations(records) => {
+                proto::ContinuationsRow { records: records.clone() }.encode_to_vec()
+            }
+        };
+        Bytes::from(bytes)
+    }
+
+    /// The row whose bytes stand under `key`.
+    ///
+    /// # Errors
+    /// [`RowError`] where they are not a row of that kind; the partition must halt.
+    pub fn decode(key: &Key, bytes: Bytes) -> Result<Self, RowError> {
+        Ok(match key {
+            Key::Campaign(..) => Self::Campaign(message("campaign", bytes)?),
+            Key::Gigs(..) => Self::Gigs(message::<proto::GigsRow>("gigs", bytes)?.gigs),
+            Key::Rulebooks(..) => {
+                Self::Rulebooks(message::<proto::RulebooksRow>("rulebooks", bytes)?.versions)
+            }
+            Key::Rulebook(..) => {
+                let rulebook = Rulebook::compile(bytes).map_err(|_| RowError::UnknownRulebook)?;
+                Self::Rulebook(Arc::new(rulebook))
+            }
+            Key::Aktvator(..) => Self::Aktvator(message("aktvator", bytes)?),
+            Key::Link(..) => Self::Link(message("link", bytes)?),
+            Key::Code(..) => Self::Code(message("code", bytes)?),
+            Key::Event(..) => Self::Event(message("event", bytes)?),
+            Key::Reward(..) => Self::Reward(message("reward", bytes)?),
+            Key::Counter(..) => {
+                Self::Counter(message::<proto::CounterRow>("counter", bytes)?.value)
+            }
+            Key::Unique(..) => Self::Unique(message("unique", bytes)?),
+            Key::Command(..) => Self::Command(message("command", bytes)?),
+            Key::Wallet(..) => Self::Wallet(message("wallet", bytes)?),
+            Key::Hold(..) => Self::Hold(message("hold", bytes)?),
+            Key::EventIndex(..) | Key::RewardIndex(..) => Self::Index(message("index", bytes)?),
+            Key::Ledger(..) => Self::Ledger(message("ledger", bytes)?),
+            Key::Continuations => Self::Continuations(
+                message::<proto::ContinuationsRow>("continuations", bytes)?.records,
+            ),
+        })
+    }
+}
+
+fn message<M: Message + Default>(kind: &'static str, bytes: Bytes) -> Result<M, RowError> {
+    M::decode(bytes).map_err(|source| RowError::Malformed { kind, source })
+}
