@@ -17,6 +17,7 @@ pub mod hash;
 pub mod id;
 pub mod input;
 pub mod money;
+pub mod notice;
 pub mod partition;
 pub mod proto;
 pub mod target;
