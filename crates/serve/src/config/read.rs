@@ -245,8 +245,8 @@ impl<'de> SeqAccess<'de> for Elements<'_> {
         let reader = Reader { node, path: path.clone(), faults: self.reader.faults };
         seed.deserialize(reader).map(Some).map_err(|stop| Stop {
             path,
-            origin: Some(node.origin.clone()),
-            ..stop
+            origin: Some(stop.origin.unwrap_or_else(|| node.origin.clone())),
+            problem: stop.problem,
         })
     }
 }

@@ -8,13 +8,12 @@ pub(super) fn unknown_key(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The nearest of `known` within a third of the name's length, at least one edit.
+/// The nearest of `known`, if no more than a third of the longer name is to be edited.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let bound = (name.chars().count() / 3).max(1);
     known
         .iter()
         .map(|known| (distance(name, known), *known))
-        .filter(|(distance, _)| *distance <= bound)
+        .filter(|(distance, known)| *distance <= name.len().max(known.len()).div_ceil(3))
         .min()
         .map(|(_, known)| known)
 }
@@ -57,7 +56,8 @@ mod tests {
     fn only_what_is_near_is_suggested() {
         let known = ["listen", "batch_len_max", "timeout"];
         assert_eq!(nearest("lsiten", &known), Some("listen"));
-        assert_eq!(nearest("batch_len", &known), None);
+        assert_eq!(nearest("batch_len", &known), Some("batch_len_max"));
+        assert_eq!(nearest("batch", &known), None);
         assert_eq!(nearest("batch_lenmax", &known), Some("batch_len_max"));
         assert_eq!(nearest("zz", &known), None);
     }

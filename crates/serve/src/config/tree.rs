@@ -99,7 +99,9 @@ pub(super) fn from_file(path: &Path, text: &str) -> Result<Node, Vec<Fault>> {
         key: String::new(),
         problem: format!("not valid TOML: {}", error.message()),
     };
-    Err(errors.iter().map(fault).collect())
+    let mut faults: Vec<Fault> = errors.iter().map(fault).collect();
+    faults.sort();
+    Err(faults)
 }
 
 struct File<'a> {

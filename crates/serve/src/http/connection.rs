@@ -44,11 +44,13 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(name: &'static str, limits: Limits, tls: Option<Tls>) -> Self {
         let mut http = http1::Builder::new();
-        // Deadlines are the accept loop's (see `watch`), so hyper's own is off.
+        // Deadlines are the accept loop's (see `watch`), so hyper's own is off. So is its experimental
+        // `pipeline_flush`: it keeps back an answer while half of the next request is there, and never
+        // sends hyper's own 400s.
         http.timer(TokioTimer::new())
             .header_read_timeout(None)
-            .pipeline_flush(true)
             .max_headers(limits.headers_max)
+            .max_header_size(limits.buffer_max)
             .max_buf_size(limits.buffer_max);
         Self { name, header_timeout: limits.header_timeout, tls, http }
     }
