@@ -1,8 +1,9 @@
 //! The backends that live in memory: deterministic, without threads, and as forgetful as a disk.
 //!
 //! What is written is first unsynced: nobody sees it, and a crash forgets it. A sync makes all that
-//! was written before it durable at once, as an fsync does. Between the steps of a write other
-//! tasks run, so that a simulator meets every order.
+//! was written before it durable at once, as an fsync does. A call writes when it is first polled,
+//! as a queue takes it; between the further steps other tasks run, so that a simulator meets every
+//! order.
 //!
 //! [`Memory`] is the disk, which survives crashes; handles belong to the process that took them.
 

@@ -119,7 +119,7 @@ impl StateStore {
     /// Puts rows, outcomes and head in one atomic step, durable when it returns `Ok`.
     ///
     /// Outcomes are appended to [`crate::Topic::Outcomes`] of the same partition number, dense and in order.
-    /// Either all of the write set is seen afterwards or nothing of it, whatever happens.
+    /// Write sets in flight together are taken in the order of the calls. Either all of the write set is seen afterwards or nothing of it, whatever happens.
     ///
     /// # Errors
     /// Determinate `Fenced` when the epoch is old or `seq` is not one more than the head's.

@@ -35,7 +35,6 @@ impl MemoryState {
 
     pub(crate) async fn acquire(&self, shard: Shard) -> Result<(Epoch, Head), Error> {
         self.mark("acquire", shard)?;
-        yield_now().await;
         let (row, ticket) = {
             let mut contents = self.handle.contents("acquire")?;
             let row = contents.latest(shard).acquired();
@@ -52,7 +51,6 @@ impl MemoryState {
         set: WriteSet,
     ) -> Result<(), Error> {
         self.mark("commit", shard)?;
-        yield_now().await;
         let ticket = {
             let mut contents = self.handle.contents("commit")?;
             let row = contents.latest(shard).committed(epoch, &set)?;
