@@ -1,0 +1,184 @@
+//! What is decided, on its way to the store: one task commits write sets one after another while the
+//! owner decides the next.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::entry::Body;
+use engine::{Key, Row, Verdict};
+use prost::Message;
+use schemas::proto::{Outcome, Record};
+use storage::error::{Error, Kind};
+use storage::log::{EventLog, Topic};
+use storage::state::{Epoch, Head, Shard, StateStore, WriteSet};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::intake::Batch;
+use crate::partition::Context;
+use crate::running::Running;
+
+/// Everything one write set will hold, not yet encoded.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    /// What the head becomes.
+    pub(crate) head: Head,
+    /// Later writes of a key win.
+    pub(crate) writes: Vec<(Key, Option<Arc<Row>>)>,
+    pub(crate) outcomes: Vec<Outcome>,
+    /// Records to append to the events log once this is committed.
+    pub(crate) appends: Vec<Record>,
+    /// Of the oldest conversion event in it.
+    pub(crate) oldest_accepted_ms: Option<i64>,
+}
+
+impl Draft {
+    /// Nothing decided yet of `batch`, after which the head will be `head`.
+    pub(crate) fn new(head: Head, batch: &Batch) -> Self {
+        let conversions = batch.entries.iter();
+        let accepted = conversions
+            .filter(|entry| matches!(entry.body, Body::Conversion(_)))
+            .map(|entry| entry.accepted_at_ms);
+        Self { head, oldest_accepted_ms: accepted.min(), ..Self::default() }
+    }
+
+    /// Adds what a further part of the batch came to.
+    pub(crate) fn extend(&mut self, verdict: Verdict) {
+        self.head.fold_time_ms = verdict.fold_time_ms;
+        self.writes.extend(verdict.writes);
+        self.outcomes.extend(verdict.outcomes);
+        self.appends.extend(verdict.appends);
+    }
+
+    /// As bytes, each key once.
+    fn encode(&self) -> WriteSet {
+        let writes = self.writes.iter();
+        let mut rows: Vec<(Bytes, &Option<Arc<Row>>)> =
+            writes.map(|(key, row)| (key.encode(), row)).collect();
+        // Stable, so that of equal keys the last is the newest.
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        let newest = rows.chunk_by(|a, b| a.0 == b.0).filter_map(|same| same.last());
+        let encoded = newest.map(|(key, row)| (key.clone(), row.as_ref().map(|row| row.encode())));
+        WriteSet {
+            seq: self.head.seq,
+            next_offset: self.head.next_offset,
+            log_identity: self.head.log_identity,
+            fold_time_ms: self.head.fold_time_ms,
+            rows: encoded.collect(),
+            outcomes: self.outcomes.iter().map(|o| o.encode_to_vec().into()).collect(),
+        }
+    }
+}
+
+/// A write set that is durable.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) draft: Draft,
+    /// Encoding and committing, in seconds.
+    pub(crate) seconds: f64,
+}
+
+/// The task that commits, and the way to it. What it has not begun is dropped with it.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    drafts: mpsc::Sender<Draft>,
+    results: mpsc::Receiver<Result<Committed, Error>>,
+    in_flight: usize,
+    in_flight_max: usize,
+    _task: Running,
+}
+
+impl Committer {
+    /// Commits as `epoch`.
+    pub(crate) fn start(context: &Context, shard: Shard, epoch: Epoch) -> Self {
+        let in_flight_max = context.config.write_sets_in_flight_max.max(1);
+        let (drafts, inbox) = mpsc::channel(in_flight_max);
+        let (outbox, results) = mpsc::channel(in_flight_max);
+        let lane = Lane { log: context.log.clone(), state: context.state.clone(), shard, epoch };
+        let task = Running::spawn("committer", lane.run(inbox, outbox));
+        Self { drafts, results, in_flight: 0, in_flight_max, _task: task }
+    }
+
+    /// Is there room for one more?
+    pub(crate) fn has_room(&self) -> bool {
+        self.in_flight < self.in_flight_max
+    }
+
+    /// Nothing is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight == 0
+    }
+
+    /// Hands over the next write set; there must be room.
+    pub(crate) fn submit(&mut self, draft: Draft) {
+        debug_assert!(self.has_room());
+        self.in_flight += 1;
+        // Refused only by a lane that has failed, whose error waits in `results`.
+        let _ = self.drafts.try_send(draft);
+    }
+
+    /// The next result, where one is there already.
+    pub(crate) fn try_next(&mut self) -> Option<Result<Committed, Error>> {
+        let result = self.results.try_recv().ok()?;
+        self.in_flight -= 1;
+        Some(result)
+    }
+
+    /// Waits for the next result; for ever where nothing is on its way.
+    pub(crate) async fn next(&mut self) -> Result<Committed, Error> {
+        if self.in_flight == 0 {
+            return std::future::pending().await;
+        }
+        let result = self.results.recv().await;
+        self.in_flight -= 1;
+        // Without a result the lane panicked: what it was at may have happened.
+        result.unwrap_or_else(|| Err(Error::indeterminate("commit", Kind::Unavailable)))
+    }
+}
+
+struct Lane {
+    log: EventLog,
+    state: StateStore,
+    shard: Shard,
+    epoch: Epoch,
+}
+
+impl Lane {
+    /// Ends at the first failure: what was decided on top of it must not be committed.
+    async fn run(
+        self,
+        mut inbox: mpsc::Receiver<Draft>,
+        outbox: mpsc::Sender<Result<Committed, Error>>,
+    ) {
+        while let Some(draft) = inbox.recv().await {
+            let result = self.commit(draft).await;
+            let failed = result.is_err();
+            if outbox.send(result).await.is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    /// A crash between the commit and the append loses nothing: the records also stand in the row
+    /// [`Key::Continuations`], which the next owner appends again.
+    async fn commit(&self, mut draft: Draft) -> Result<Committed, Error> {
+        let started = Instant::now();
+        self.state.commit(self.shard, self.epoch, draft.encode()).await?;
+        append(&self.log, self.shard, draft.appends.drain(..)).await?;
+        Ok(Committed { draft, seconds: started.elapsed().as_secs_f64() })
+    }
+}
+
+/// Appends the owner's own records to the events log.
+pub(crate) async fn append(
+    log: &EventLog,
+    shard: Shard,
+    records: impl Iterator<Item = Record>,
+) -> Result<(), Error> {
+    let records: Vec<_> =
+        records.map(|record| (shard.partition, record.encode_to_vec().into())).collect();
+    if !records.is_empty() {
+        log.append(Topic::Events, records).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! The rows a decision may see: what is decided and on its way, what is kept in memory, what the
+//! filter rules out, and only then what must be read.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::{Entry, Key, Row, Settings, Snapshot};
+use storage::error::{Error, Kind};
+use storage::state::{Shard, StateStore};
+
+use crate::cache::Cache;
+use crate::claims::Claims;
+use crate::config::Config;
+use crate::overlay::{Overlay, Value};
+
+/// More rounds than any record needs: what a round asks for depends on what the one before found, as
+/// in event, code, rulebook, counters.
+const PLAN_ROUNDS_MAX: usize = 16;
+
+/// Where the answers came from, in keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sources {
+    pub(crate) filter: u64,
+    pub(crate) overlay: u64,
+    pub(crate) cache: u64,
+    pub(crate) store: u64,
+}
+
+/// One owner's view of its partition's rows.
+pub(crate) struct Rows {
+    state: StateStore,
+    shard: Shard,
+    overlay: Overlay,
+    cache: Cache,
+    pub(crate) claims: Claims,
+    pub(crate) sources: Sources,
+}
+
+impl Rows {
+    /// Knows nothing yet.
+    pub(crate) fn new(state: StateStore, shard: Shard, config: &Config) -> Self {
+        let filter_bytes_max = usize::try_from(config.filter_bytes_max.0).unwrap_or(usize::MAX);
+        let claims = Claims::rebuild(state.clone(), shard, filter_bytes_max);
+        let cache = Cache::new(config.cache_rows_max);
+        let (overlay, sources) = (Overlay::default(), Sources::default());
+        Self { state, shard, overlay, cache, claims, sources }
+    }
+
+    /// Everything `entries` may touch.
+    pub(crate) async fn snapshot(
+        &mut self,
+        settings: &Settings,
+        entries: &[Entry],
+    ) -> Result<Snapshot, Error> {
+        let mut snapshot = Snapshot::default();
+        let mut want = Vec::new();
+        for _ in 0..PLAN_ROUNDS_MAX {
+            engine::plan(settings, entries, &snapshot, &mut want);
+            if want.is_empty() {
+                return Ok(snapshot);
+            }
+            self.fetch(&mut snapshot, &mut want).await?;
+        }
+        // Deciding on a snapshot that lacks rows would be wrong, and asking on would never end.
+        tracing::error!(want = want.len(), "planning does not come to an end");
+        Err(Error::determinate("plan", Kind::Corrupt))
+    }
+
+    /// One row.
+    pub(crate) async fn get(&mut self, key: Key) -> Result<Value, Error> {
+        let mut snapshot = Snapshot::default();
+        self.fetch(&mut snapshot, &mut vec![key.clone()]).await?;
+        Ok(snapshot.get(&key).flatten().cloned())
+    }
+
+    /// A decision of write set `seq` makes these values.
+    pub(crate) fn decided(&mut self, seq: u64, writes: &[(Key, Value)]) {
+        for (key, value) in writes {
+            if value.is_some() {
+                self.claims.note(key);
+            }
+            self.overlay.put(seq, key.clone(), value.clone());
+        }
+    }
+
+    /// Write set `seq`, which made these, is durable.
+    pub(crate) fn committed(&mut self, seq: u64, writes: Vec<(Key, Value)>) {
+        let keys = writes.into_iter().map(|(key, _)| key);
+        for (key, value) in self.overlay.committed(seq, keys) {
+            self.cache.put(key, value);
+        }
+    }
+
+    /// Rows decided and not committed, and committed rows in memory.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.overlay.len(), self.cache.len())
+    }
+
+    async fn fetch(&mut self, snapshot: &mut Snapshot, want: &mut Vec<Key>) -> Result<(), Error> {
+        let mut missing = Vec::new();
+        for key in want.drain(..) {
+            match self.recall(&key) {
+                Some(value) => snapshot.insert(key, value),
+                None => missing.push(key),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        self.sources.store += missing.len() as u64;
+        let keys: Vec<Bytes> = missing.iter().map(Key::encode).collect();
+        let rows = self.state.get(self.shard, &keys).await?;
+        for (key, bytes) in missing.into_iter().zip(rows) {
+            let value = bytes.map(|bytes| decode(&key, bytes)).transpose()?;
+            self.cache.put(key.clone(), value.clone());
+            snapshot.insert(key, value);
+        }
+        Ok(())
+    }
+
+    /// What is known without a read.
+    fn recall(&mut self, key: &Key) -> Option<Value> {
+        if self.claims.rule_out(key) {
+            self.sources.filter += 1;
+            return Some(None);
+        }
+        if let Some(value) = self.overlay.get(key) {
+            self.sources.overlay += 1;
+            return Some(value.clone());
+        }
+        let value = self.cache.get(key)?;
+        self.sources.cache += 1;
+        Some(value)
+    }
+}
+
+fn decode(key: &Key, bytes: Bytes) -> Result<Arc<Row>, Error> {
+    let corrupt = |error| Error::determinate("get", Kind::Corrupt).because(error);
+    Row::decode(key, bytes).map(Arc::new).map_err(corrupt)
+}
