@@ -165,9 +165,9 @@ fn sync(connection: &Connection) -> rusqlite::Result<()> {
         return connection.execute_batch("COMMIT; BEGIN");
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
-    let synced = connection.pragma_query_value(None, "user_version", |row| row.get(0)).and_then(
-        |version: i64| connection.pragma_update(None, "user_version", version),
-    );
+    let synced = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .and_then(|version: i64| connection.pragma_update(None, "user_version", version));
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     synced
 }
@@ -215,7 +215,7 @@ fn failed_commit(op: &'static str, source: rusqlite::Error) -> Error {
 
 fn kind(error: &rusqlite::Error) -> Kind {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::TooBig) => Kind::Full,
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Kind::Full,
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kind::Corrupt,
         Some(ErrorCode::ConstraintViolation) => Kind::Conflict,
         Some(_) => Kind::Unavailable,
@@ -398,3 +398,6 @@ fn caught<T>(op: &'static str, job: impl FnOnce() -> T) -> Result<T, Box<dyn Any
     }
     result
 }
+
+#[cfg(test)]
+mod tests;

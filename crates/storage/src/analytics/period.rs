@@ -56,7 +56,11 @@ fn hour(at: i64, zone: &TimeZone) -> Period {
         after.next().map(|t| t.timestamp().as_millisecond()).filter(|&t| t <= to)
     };
     Period {
-        start: if offset(start) == offset(at) { start } else { changed(start, at).unwrap_or(start) },
+        start: if offset(start) == offset(at) {
+            start
+        } else {
+            changed(start, at).unwrap_or(start)
+        },
         end: if offset(end - 1) == offset(at) { end } else { changed(at, end).unwrap_or(end) },
     }
 }

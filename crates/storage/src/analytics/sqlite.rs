@@ -105,17 +105,18 @@ fn stored_position(
     partition: u16,
 ) -> rusqlite::Result<Applied> {
     const SQL: &str = "SELECT next, as_of_ms FROM positions WHERE source = ?1 AND partition = ?2";
-    let read = |row: &Row<'_>| {
-        Ok(Applied { next: row.get::<_, i64>(0)? as u64, as_of_ms: row.get(1)? })
-    };
-    let stored =
-        connection.prepare_cached(SQL)?.query_row(params![source as u8, partition], read).optional();
+    let read =
+        |row: &Row<'_>| Ok(Applied { next: row.get::<_, i64>(0)? as u64, as_of_ms: row.get(1)? });
+    let stored = connection
+        .prepare_cached(SQL)?
+        .query_row(params![source as u8, partition], read)
+        .optional();
     Ok(stored?.unwrap_or_default())
 }
 
 fn advance(connection: &Connection, step: Step) -> Result<(), Error> {
-    let at = stored_position(connection, step.source, step.partition)
-        .map_err(|e| failed("apply", e))?;
+    let at =
+        stored_position(connection, step.source, step.partition).map_err(|e| failed("apply", e))?;
     if at.next != step.from || step.next < step.from {
         let why = format!("the position is {}, not {}", at.next, step.from);
         return Err(Error::determinate("apply", Kind::Conflict).because(why));
@@ -189,10 +190,7 @@ fn check(query: &PerformanceQuery) -> Result<(), Error> {
     Err(Error::determinate("performance", Kind::Conflict).because(why))
 }
 
-fn performance(
-    connection: &Connection,
-    query: &PerformanceQuery,
-) -> rusqlite::Result<Performance> {
+fn performance(connection: &Connection, query: &PerformanceQuery) -> rusqlite::Result<Performance> {
     let mut statement = connection.prepare_cached(&rows_sql(&query.group_by))?;
     let Scope { organization, mode } = query.scope;
     let mut rows = statement.query(params![
@@ -227,9 +225,11 @@ fn row_metrics(row: &Row<'_>) -> rusqlite::Result<Metrics> {
     })
 }
 
-/// One range of the primary key, in its order: nothing is sorted, nothing else is read.
+/// One range of the primary key, in its order: nothing is sorted, nothing else is read. `GROUP BY`
+/// would sort by period and dimensions first; over a million rows that took four times as long.
 fn rows_sql(dimensions: &[Dimension]) -> String {
-    let mut columns = String::from("bucket_ms, clicks, conversions, revenue, rewards, reward_amount");
+    let mut columns =
+        String::from("bucket_ms, clicks, conversions, revenue, rewards, reward_amount");
     for dimension in dimensions {
         columns.push_str(", ");
         columns.push_str(column(*dimension));
@@ -247,5 +247,26 @@ fn column(dimension: Dimension) -> &'static str {
         Dimension::Link => "link",
         Dimension::Code => "code",
         Dimension::EventType => "event_type",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_one_range_of_the_primary_key() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(TABLES).unwrap();
+        let sql = rows_sql(&[Dimension::Code, Dimension::Gig]);
+        let steps: Vec<String> = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap()
+            .query_map(params![[0u8; 16], 1, [0u8; 16], 0, 1], |row| row.get(3))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let range = "(organization=? AND mode=? AND campaign=? AND bucket_ms>? AND bucket_ms<?)";
+        assert_eq!(steps, [format!("SEARCH rollup USING PRIMARY KEY {range}")]);
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn run(
     filter: ListFilter,
     page: Page,
 ) -> Result<Vec<Document>, Error> {
-    let mut query = Query::of(kind, &filter)?;
+    let mut query = Query::of(kind, &filter);
     let after = position(connection, &query, page.after.as_deref())?;
     let before = position(connection, &query, page.before.as_deref())?;
     query.narrow(&filter)?;
@@ -60,7 +60,7 @@ struct Query {
 
 impl Query {
     /// By kind and owner, which is what a cursor must match too.
-    fn of(kind: Kind, filter: &ListFilter) -> Result<Self, Error> {
+    fn of(kind: Kind, filter: &ListFilter) -> Self {
         let mut query = Self { conditions: "d.kind = ?".into(), values: vec![], tail: "".into() };
         query.values.push(Value::Integer(kind as i64));
         if let Some(organization) = filter.organization {
@@ -69,7 +69,7 @@ impl Query {
         if let Some(mode) = filter.mode {
             query.and("d.mode = ?", [Value::Integer(mode.byte().into())]);
         }
-        Ok(query)
+        query
     }
 
     fn narrow(&mut self, filter: &ListFilter) -> Result<(), Error> {
@@ -104,12 +104,7 @@ impl Query {
         Ok(())
     }
 
-    fn bounds(
-        &mut self,
-        newest_first: bool,
-        after: Option<&Position>,
-        before: Option<&Position>,
-    ) {
+    fn bounds(&mut self, newest_first: bool, after: Option<&Position>, before: Option<&Position>) {
         let (follows, precedes) = if newest_first { ("<", ">") } else { (">", "<") };
         for (position, compare) in [(after, follows), (before, precedes)] {
             if let Some((created_at, id)) = position {
@@ -132,8 +127,10 @@ impl Query {
     }
 
     fn position(&self, connection: &Connection, id: &str) -> rusqlite::Result<Option<i64>> {
-        let sql =
-            format!("SELECT d.created_at_ms FROM documents d WHERE {} AND d.id = ?", self.conditions);
+        let sql = format!(
+            "SELECT d.created_at_ms FROM documents d WHERE {} AND d.id = ?",
+            self.conditions
+        );
         let values = self.values.iter().cloned().chain([Value::Text(id.to_owned())]);
         connection
             .prepare_cached(&sql)?
@@ -142,9 +139,58 @@ impl Query {
     }
 
     fn documents(&self, connection: &Connection) -> rusqlite::Result<Vec<Document>> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM documents d WHERE {} {}", self.conditions, self.tail);
-        let mut statement = connection.prepare_cached(&sql)?;
+        let mut statement = connection.prepare_cached(&self.documents_sql())?;
         statement.query_map(params_from_iter(&self.values), document)?.collect()
+    }
+
+    fn documents_sql(&self) -> String {
+        format!("SELECT {COLUMNS} FROM documents d WHERE {} {}", self.conditions, self.tail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::id::OrganizationId;
+    use schemas::partition::Mode;
+    use schemas::time::Timestamp;
+
+    use super::*;
+    use crate::catalog::sqlite::TABLES;
+
+    /// A page of a large organization must not sort or read the whole of it.
+    #[test]
+    fn pages_are_ranges_of_an_index() {
+        let owner = ListFilter {
+            organization: Some(OrganizationId::from_u128(1)),
+            mode: Some(Mode::Live),
+            ..ListFilter::default()
+        };
+        let parent = ListFilter { parent: Some("camp_1".into()), ..owner.clone() };
+        let made = ListFilter { created_from: Some(Timestamp::from_ms(5)), ..owner.clone() };
+        let cases = [
+            (owner, "documents_by_owner"),
+            (parent, "documents_by_parent"),
+            (made, "documents_by_owner"),
+        ];
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(TABLES).unwrap();
+        for (filter, index) in cases {
+            for newest_first in [false, true] {
+                let mut query = Query::of(Kind::Link, &filter);
+                query.narrow(&filter).unwrap();
+                query.bounds(newest_first, Some(&(7, "l".into())), None);
+                query.order(newest_first, 26);
+                let plan = plan(&connection, &query);
+                assert!(plan.contains(index), "{plan}");
+                assert!(!plan.contains("SCAN") && !plan.contains("TEMP"), "{plan}");
+            }
+        }
+    }
+
+    fn plan(connection: &Connection, query: &Query) -> String {
+        let sql = format!("EXPLAIN QUERY PLAN {}", query.documents_sql());
+        let mut statement = connection.prepare(&sql).unwrap();
+        let steps = statement.query_map(params_from_iter(&query.values), |row| row.get(3));
+        steps.unwrap().collect::<Result<Vec<String>, _>>().unwrap().join("; ")
     }
 }

@@ -19,7 +19,7 @@ use crate::sqlite::{Database, Durability, Layout, atomically, failed};
 const LAYOUT: Layout =
     Layout { name: "catalog", durability: Durability::Synced, migrations: &[TABLES] };
 
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
 CREATE TABLE documents (
     kind INTEGER NOT NULL,
     id TEXT NOT NULL,
@@ -129,7 +129,9 @@ impl SqliteCatalog {
         filter: ListFilter,
         page: Page,
     ) -> Result<Vec<Document>, Error> {
-        self.database.read("list", move |connection| list::run(connection, kind, filter, page)).await
+        self.database
+            .read("list", move |connection| list::run(connection, kind, filter, page))
+            .await
     }
 
     pub(super) async fn outbox(&self, limit: usize) -> Result<Vec<OutboxRow>, Error> {

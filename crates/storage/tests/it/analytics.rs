@@ -1,5 +1,6 @@
 //! The analytics store's contract, sentence by sentence, over a file and in memory; and reports
 //! against a model that knows nothing of buckets' order or of where a period begins.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -165,8 +166,7 @@ fn without_granularity_and_dimensions_there_is_one_row() {
     every("one", async |analytics| {
         let empty = analytics.performance(&year()).await.unwrap();
         let row = PerformanceRow { bucket: None, dims: vec![], metrics: Metrics::default() };
-        let want =
-            Performance { rows: vec![row], totals: Metrics::default(), has_more: false };
+        let want = Performance { rows: vec![row], totals: Metrics::default(), has_more: false };
         assert_eq!(empty, want);
         let daily = PerformanceQuery { granularity: Granularity::Day, ..year() };
         assert_eq!(analytics.performance(&daily).await.unwrap().rows, []);
@@ -189,10 +189,7 @@ fn rows_are_in_order_and_the_limit_cuts_rows_but_not_totals() {
         analytics.apply(Source::Outcomes, 0, 0, 9, 1, &facts).await.unwrap();
         let row = |day: &str, code: Option<&str>, link: bool, metrics| PerformanceRow {
             bucket: Some(at(day)),
-            dims: vec![
-                code.map(str::to_owned),
-                link.then(|| LinkId::from_u128(9).to_string()),
-            ],
+            dims: vec![code.map(str::to_owned), link.then(|| LinkId::from_u128(9).to_string())],
             metrics,
         };
         let clicks = Metrics { clicks: 1, ..Metrics::default() };
@@ -228,8 +225,11 @@ fn periods_are_those_of_the_time_zone() {
         (
             "America/New_York",
             Day,
-            vec!["2025-03-09T05:00:00Z".into(), "2025-03-10T03:59:00Z".into(),
-                 "2025-03-10T04:00:00Z".into()],
+            vec![
+                "2025-03-09T05:00:00Z".into(),
+                "2025-03-10T03:59:00Z".into(),
+                "2025-03-10T04:00:00Z".into(),
+            ],
             &[("2025-03-09T05:00:00.000Z", 2), ("2025-03-10T04:00:00.000Z", 1)],
         ),
         // And back at 06:00Z: the hour from 01:00 comes twice, and is two.
@@ -257,8 +257,12 @@ fn periods_are_those_of_the_time_zone() {
         (
             "Australia/Lord_Howe",
             Hour,
-            vec!["2025-04-05T14:10:00Z".into(), "2025-04-05T14:50:00Z".into(),
-                 "2025-04-05T15:10:00Z".into(), "2025-04-05T15:40:00Z".into()],
+            vec![
+                "2025-04-05T14:10:00Z".into(),
+                "2025-04-05T14:50:00Z".into(),
+                "2025-04-05T15:10:00Z".into(),
+                "2025-04-05T15:40:00Z".into(),
+            ],
             &[
                 ("2025-04-05T14:00:00.000Z", 2),
                 ("2025-04-05T15:00:00.000Z", 1),
@@ -276,23 +280,32 @@ fn periods_are_those_of_the_time_zone() {
         (
             "America/Havana",
             Day,
-            vec!["2025-11-02T03:59:00Z".into(), "2025-11-02T04:00:00Z".into(),
-                 "2025-11-02T05:00:00Z".into()],
+            vec![
+                "2025-11-02T03:59:00Z".into(),
+                "2025-11-02T04:00:00Z".into(),
+                "2025-11-02T05:00:00Z".into(),
+            ],
             &[("2025-11-01T04:00:00.000Z", 1), ("2025-11-02T04:00:00.000Z", 2)],
         ),
         // A Sunday and the Monday after, over the turn of the year.
         (
             "UTC",
             Week,
-            vec!["2024-12-29T23:59:00Z".into(), "2024-12-30T00:00:00Z".into(),
-                 "2025-01-05T23:59:00Z".into()],
+            vec![
+                "2024-12-29T23:59:00Z".into(),
+                "2024-12-30T00:00:00Z".into(),
+                "2025-01-05T23:59:00Z".into(),
+            ],
             &[("2024-12-23T00:00:00.000Z", 1), ("2024-12-30T00:00:00.000Z", 2)],
         ),
         (
             "America/New_York",
             Month,
-            vec!["2025-03-01T04:59:00Z".into(), "2025-03-31T23:00:00Z".into(),
-                 "2025-04-01T04:00:00Z".into()],
+            vec![
+                "2025-03-01T04:59:00Z".into(),
+                "2025-03-31T23:00:00Z".into(),
+                "2025-04-01T04:00:00Z".into(),
+            ],
             &[
                 ("2025-02-01T05:00:00.000Z", 1),
                 ("2025-03-01T05:00:00.000Z", 1),
@@ -338,13 +351,17 @@ fn a_query_that_breaks_its_rules_is_refused() {
             PerformanceQuery { from: late, ..year() },
             PerformanceQuery { to: at("2025-02-01T00:05:00Z"), ..year() },
             PerformanceQuery { group_by: vec![Gig, Code, Gig], ..year() },
-            PerformanceQuery { group_by: vec![Gig, Code, Link, Aktvator, EventType, Gig], ..year() },
+            PerformanceQuery {
+                group_by: vec![Gig, Code, Link, Aktvator, EventType, Gig],
+                ..year()
+            },
         ];
         for query in refused {
             let error = analytics.performance(&query).await.unwrap_err();
             assert_eq!((error.kind, error.certainty), (Kind::Conflict, Certainty::Determinate));
         }
-        let full = PerformanceQuery { group_by: vec![Link, Code, EventType, Aktvator, Gig], ..year() };
+        let full =
+            PerformanceQuery { group_by: vec![Link, Code, EventType, Aktvator, Gig], ..year() };
         assert_eq!(analytics.performance(&full).await.unwrap().rows, []);
     });
     assert!(aligned(at("1969-12-31T23:45:00Z")));
@@ -377,7 +394,10 @@ fn a_file_opened_again_has_everything() {
     let file = fresh_file("reopened");
     run(async {
         let analytics = Analytics::open(&file).unwrap();
-        analytics.apply(Source::Clicks, 9, 0, 4, 77, &[click("2025-05-05T10:00:00Z")]).await.unwrap();
+        analytics
+            .apply(Source::Clicks, 9, 0, 4, 77, &[click("2025-05-05T10:00:00Z")])
+            .await
+            .unwrap();
         analytics.sync().await.unwrap();
         assert_eq!(analytics.crash().await.unwrap_err().kind, Kind::Conflict);
     });
@@ -421,7 +441,8 @@ fn faults_follow_the_script() {
             None,
             Some(AnalyticsFault::After(Kind::Unavailable)),
         ]);
-        let want = [(Some(Certainty::Determinate), 0), (None, 1), (Some(Certainty::Indeterminate), 2)];
+        let want =
+            [(Some(Certainty::Determinate), 0), (None, 1), (Some(Certainty::Indeterminate), 2)];
         for (certainty, next) in want {
             let from = analytics.position(Source::Clicks, 0).await.unwrap().next;
             let result = analytics.apply(Source::Clicks, 0, from, from + 1, 1, &[]).await;
@@ -442,8 +463,14 @@ const ZONES: [&str; 6] = [
 
 /// Instants near which a clock of [`ZONES`] is changed, and one far from all.
 const CHANGES: [&str; 9] = [
-    "2025-03-09T07:00:00Z", "2025-11-02T06:00:00Z", "2025-04-05T15:00:00Z", "2025-10-04T15:30:00Z",
-    "2025-04-24T22:00:00Z", "2025-10-30T21:00:00Z", "2025-03-09T05:00:00Z", "2025-11-02T05:00:00Z",
+    "2025-03-09T07:00:00Z",
+    "2025-11-02T06:00:00Z",
+    "2025-04-05T15:00:00Z",
+    "2025-10-04T15:30:00Z",
+    "2025-04-24T22:00:00Z",
+    "2025-10-30T21:00:00Z",
+    "2025-03-09T05:00:00Z",
+    "2025-11-02T05:00:00Z",
     "2025-07-15T12:00:00Z",
 ];
 
@@ -451,24 +478,26 @@ fn facts() -> impl Strategy<Value = Vec<Fact>> {
     let hours = 40 * 3_600_000i64;
     let when = (0..CHANGES.len(), -hours..hours).prop_map(|(n, off)| at(CHANGES[n]).as_ms() + off);
     let dims = (0..3u128, 0..3u128, 0..3u128, 0..4usize, 0..3usize);
-    let fact = (when, dims, 0..2i64, -5..100i64, 1..4u128).prop_map(|(when, dims, clicks, n, campaign)| {
-        let (gig, aktvator, link, code, event_type) = dims;
-        Fact {
-            scope: scope(1, Mode::Live),
-            campaign: CampaignId::from_u128(campaign.max(2) - 1),
-            gig: (gig > 0).then(|| GigId::from_u128(gig)),
-            aktvator: (aktvator > 0).then(|| AktvatorId::from_u128(aktvator << 100)),
-            link: (link > 0).then(|| LinkId::from_u128(link)),
-            code: [None, Some("A"), Some("A\0B"), Some("AB")][code].map(str::to_owned),
-            event_type: [None, Some("signup"), Some("Käufe")][event_type].map(str::to_owned),
-            at: Timestamp::from_ms(when),
-            clicks,
-            conversions: 1 - clicks,
-            revenue: n * 7,
-            rewards: n % 2,
-            reward_amount: n,
-        }
-    });
+    let fact = (when, dims, 0..2i64, -5..100i64, 1..4u128).prop_map(
+        |(when, dims, clicks, n, campaign)| {
+            let (gig, aktvator, link, code, event_type) = dims;
+            Fact {
+                scope: scope(1, Mode::Live),
+                campaign: CampaignId::from_u128(campaign.max(2) - 1),
+                gig: (gig > 0).then(|| GigId::from_u128(gig)),
+                aktvator: (aktvator > 0).then(|| AktvatorId::from_u128(aktvator << 100)),
+                link: (link > 0).then(|| LinkId::from_u128(link)),
+                code: [None, Some("A"), Some("A\0B"), Some("AB")][code].map(str::to_owned),
+                event_type: [None, Some("signup"), Some("Käufe")][event_type].map(str::to_owned),
+                at: Timestamp::from_ms(when),
+                clicks,
+                conversions: 1 - clicks,
+                revenue: n * 7,
+                rewards: n % 2,
+                reward_amount: n,
+            }
+        },
+    );
     proptest::collection::vec(fact, 0..120)
 }
 
@@ -543,8 +572,7 @@ fn model(facts: &[Fact], query: &PerformanceQuery) -> Performance {
         }
         let bucket = fact.at.as_ms() - fact.at.as_ms() % BUCKET_MS;
         let wall = on_the_wall(bucket, query);
-        let start =
-            *starts.entry(wall.clone()).or_insert_with(|| start(bucket, &wall, query));
+        let start = *starts.entry(wall.clone()).or_insert_with(|| start(bucket, &wall, query));
         let dims: Vec<_> = query.group_by.iter().map(|d| dimension(fact, *d)).collect();
         for sum in [rows.entry((start, dims)).or_default(), &mut totals] {
             sum.clicks += fact.clicks;
