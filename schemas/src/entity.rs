@@ -357,6 +357,9 @@ pub struct Endpoint {
     pub active: bool,
     /// `whsec_` and base64 of 32 bytes. Shown once.
     pub secret: String,
+    /// Removed for good: not shown, and never active again.
+    #[serde(default)]
+    pub deleted: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// Rises with every change.

@@ -169,6 +169,18 @@ impl<'v, 'f> Fields<'v, 'f> {
         self.faults
     }
 
+    /// Does member `name` stand there as `null`? Counts as asking for it.
+    pub fn is_null(&mut self, name: &'static str) -> bool {
+        self.asked.push(name);
+        self.members.and_then(|members| members.get(name)).is_some_and(Value::is_null)
+    }
+
+    /// Has a fault of member `name` been noted?
+    pub fn has_faults_at(&self, name: &str) -> bool {
+        let pointer = self.pointer(name);
+        self.faults.iter().any(|fault| fault.path == pointer)
+    }
+
     /// Member `name` as it stands; `None` when absent or null.
     pub fn optional(&mut self, name: &'static str) -> Option<&'v Value> {
         self.asked.push(name);
@@ -392,7 +404,12 @@ mod tests {
         ];
         for (bytes, code) in cases {
             let fault = parse(bytes).expect_err("must be refused");
-            assert_eq!(fault.code, code, "{}", String::from_utf8_lossy(&bytes[..bytes.len().min(40)]));
+            assert_eq!(
+                fault.code,
+                code,
+                "{}",
+                String::from_utf8_lossy(&bytes[..bytes.len().min(40)])
+            );
         }
     }
 

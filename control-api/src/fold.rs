@@ -1,0 +1,84 @@
+//! Reads of what the fold has committed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine::key::Key;
+use prost::Message;
+use schemas::fault::ApiError;
+use schemas::partition::Scope;
+use storage::Topic;
+use storage::state::{Group, KeyRange, Shard};
+
+use crate::ControlParts;
+use crate::config::READ_WAIT_MS;
+use crate::error;
+
+impl ControlParts {
+    /// Where a scope's rows of `group` are.
+    pub(crate) fn shard(&self, group: Group, scope: Scope) -> Shard {
+        Shard { group, partition: scope.partition(self.log.partitions()) }
+    }
+
+    /// The row under `key`, which holds an `M`.
+    ///
+    /// # Errors
+    /// 503 where the store does not answer.
+    pub(crate) async fn row<M: Message + Default>(&self, key: &Key) -> Result<Option<M>, ApiError> {
+        Ok(self.rows(key.scope(), std::slice::from_ref(key)).await?.pop().flatten())
+    }
+
+    /// The rows under `keys` of one scope, each of which holds an `M`, in their order.
+    ///
+    /// # Errors
+    /// As [`ControlParts::row`].
+    pub(crate) async fn rows<M: Message + Default>(
+        &self,
+        scope: Scope,
+        keys: &[Key],
+    ) -> Result<Vec<Option<M>>, ApiError> {
+        let keys: Vec<Bytes> = keys.iter().map(Key::encode).collect();
+        let shard = self.shard(Group::Evaluator, scope);
+        let rows = self.state.get(shard, &keys).await.map_err(|e| error::storage(&e))?;
+        rows.into_iter().map(|row| row.map(read).transpose()).collect()
+    }
+
+    /// Up to `limit` rows of a range with their keys, from its end backwards if `newest_first`.
+    ///
+    /// # Errors
+    /// As [`ControlParts::row`].
+    pub(crate) async fn scan(
+        &self,
+        shard: Shard,
+        (from, to): (Bytes, Bytes),
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, ApiError> {
+        let range = KeyRange { from, to };
+        let found = self.state.scan(shard, range, newest_first, limit).await;
+        found.map_err(|e| error::storage(&e))
+    }
+
+    /// Waits until the fold has reached what is the end of its log now. Says whether it has.
+    ///
+    /// # Errors
+    /// As [`ControlParts::row`].
+    pub(crate) async fn caught_up(&self, scope: Scope) -> Result<bool, ApiError> {
+        let shard = self.shard(Group::Evaluator, scope);
+        let bounds = self.log.bounds(Topic::Events, shard.partition).await;
+        let end = bounds.map_err(|e| error::storage(&e))?.end;
+        let committed = self.state.committed(shard, end);
+        match tokio::time::timeout(Duration::from_millis(READ_WAIT_MS), committed).await {
+            Ok(reached) => reached.map(|()| true).map_err(|e| error::storage(&e)),
+            Err(_) => Ok(false),
+        }
+    }
+}
+
+/// The message in a row's bytes.
+///
+/// # Errors
+/// 500 where there is none.
+pub(crate) fn read<M: Message + Default>(bytes: Bytes) -> Result<M, ApiError> {
+    M::decode(bytes).map_err(|e| error::unreadable("row", &e))
+}

@@ -1,0 +1,237 @@
+//! `/rewards`: money owed because of a decision, and why.
+
+use std::ops::Range;
+
+use engine::key::{IndexKind, Key};
+use http::Method;
+use schemas::fault::ApiError;
+use schemas::id::{AktvatorId, CampaignId, ConversionEventId, GigId, LinkId, RewardId};
+use schemas::partition::Scope;
+use schemas::proto;
+use schemas::time::Timestamp;
+use schemas::view::{DecisionView, RuleView};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::ControlParts;
+use crate::call::{Call, Reply};
+use crate::events::passes;
+use crate::history::{self, Listed, Place};
+use crate::page::{Listing, PAGE};
+use crate::query::Filter;
+use crate::route::{Access, Answer, Route, parameter};
+
+/// The operations.
+pub(crate) fn routes() -> Vec<Route> {
+    let read = Access::Key("rewards:read");
+    vec![
+        Route::new(Method::GET, "/rewards", "listRewards", read, list)
+            .summary("List rewards, newest first.")
+            .query(PAGE)
+            .query(&[
+                parameter("campaignId", "Only those of this campaign."),
+                parameter("aktvatorId", "Only those of this aktvator."),
+                parameter("status", "pending, held."),
+                parameter("eventId", "Only those of this event."),
+            ])
+            .gives::<Listing<Reward>>(200),
+        Route::new(Method::GET, "/rewards/{id}", "getReward", read, get)
+            .summary(
+                "Fetch a single reward, with the rule, version, arithmetic and caps behind it.",
+            )
+            .gives::<Reward>(200),
+    ]
+}
+
+/// Money owed because of a decision.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Reward {
+    /// A hash of the event and the rule.
+    id: RewardId,
+    /// The event that earned it.
+    event_id: ConversionEventId,
+    /// Its campaign.
+    campaign_id: CampaignId,
+    /// Who earns.
+    aktvator_id: AktvatorId,
+    /// The gig.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gig_id: Option<GigId>,
+    /// The link it came through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_id: Option<LinkId>,
+    /// The rule that made it.
+    rule_key: String,
+    /// The version of the reward rules.
+    rulebook_version: u64,
+    /// Minor units.
+    amount: i64,
+    /// ISO 4217.
+    currency: String,
+    /// `pending` or `held`.
+    status: String,
+    /// Why it is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_reason: Option<String>,
+    /// Did a cap make it smaller?
+    capped: bool,
+    /// What it would have been without caps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uncapped_amount: Option<i64>,
+    /// When the event happened.
+    occurred_at: Timestamp,
+    /// When it came to be.
+    created_at: Timestamp,
+    /// What happened to it, oldest first.
+    timeline: Vec<Step>,
+    /// How it came about; in the answer for a single reward.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<RuleView>,
+}
+
+/// A change of a reward's status.
+#[derive(Debug, Serialize, ToSchema)]
+struct Step {
+    /// What it became.
+    status: String,
+    /// When.
+    at: Timestamp,
+    /// Why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+}
+
+impl Reward {
+    fn of(row: proto::RewardRow) -> Option<Self> {
+        Some(Self {
+            id: RewardId::from_proto(&row.id)?,
+            event_id: ConversionEventId::from_proto(&row.event_id)?,
+            campaign_id: CampaignId::from_proto(&row.campaign_id)?,
+            aktvator_id: AktvatorId::from_proto(&row.aktvator_id)?,
+            gig_id: row.gig_id.as_deref().and_then(GigId::from_proto),
+            link_id: row.link_id.as_deref().and_then(LinkId::from_proto),
+            rule_key: row.rule_key,
+            rulebook_version: row.rulebook_version,
+            amount: row.amount,
+            currency: row.currency,
+            status: row.status,
+            held_reason: row.held_reason,
+            capped: row.uncapped_amount.is_some(),
+            uncapped_amount: row.uncapped_amount,
+            occurred_at: Timestamp::from_ms(row.occurred_at_ms),
+            created_at: Timestamp::from_ms(row.created_at_ms),
+            timeline: row.moves.into_iter().map(Step::of).collect(),
+            explain: None,
+        })
+    }
+}
+
+impl Step {
+    fn of(step: proto::RewardMove) -> Self {
+        Self { status: step.status, at: Timestamp::from_ms(step.at_ms), reason: step.reason }
+    }
+}
+
+impl Listed for proto::RewardRow {
+    const INDEX: IndexKind = IndexKind::Rewards;
+    type Row = proto::IndexRow;
+
+    fn len(row: &proto::IndexRow) -> usize {
+        row.ids.len()
+    }
+
+    async fn load(
+        parts: &ControlParts,
+        scope: Scope,
+        row: &proto::IndexRow,
+        range: Range<usize>,
+    ) -> Result<Vec<Option<Self>>, ApiError> {
+        let ids = row.ids[range].iter().map(|id| RewardId::from_proto(id));
+        let keys: Option<Vec<Key>> = ids.map(|id| Some(Key::Reward(scope, id?))).collect();
+        parts.rows(scope, &keys.ok_or_else(ApiError::internal)?).await
+    }
+
+    async fn find(parts: &ControlParts, scope: Scope, id: &str) -> Result<Option<Place>, ApiError> {
+        let Ok(id) = id.parse::<RewardId>() else { return Ok(None) };
+        let reward: Option<Self> = parts.row(&Key::Reward(scope, id)).await?;
+        let event = reward.and_then(|reward| ConversionEventId::from_proto(&reward.event_id));
+        let Some(event) = event else { return Ok(None) };
+        let event: Option<proto::EventRow> = parts.row(&Key::Event(scope, event)).await?;
+        let Some(event) = event else { return Ok(None) };
+        history::find_id::<Self>(parts, scope, event.offset, &id.to_bytes()).await
+    }
+}
+
+/// What a list of rewards was asked for.
+struct Wanted {
+    campaign: Option<Filter<CampaignId>>,
+    aktvator: Option<Filter<AktvatorId>>,
+    status: Option<Filter<String>>,
+    event: Option<Filter<ConversionEventId>>,
+}
+
+impl Wanted {
+    fn admits(&self, row: &proto::RewardRow) -> bool {
+        passes(self.campaign.as_ref(), CampaignId::from_proto(&row.campaign_id).as_ref())
+            && passes(self.aktvator.as_ref(), AktvatorId::from_proto(&row.aktvator_id).as_ref())
+            && passes(self.status.as_ref(), Some(&row.status))
+            && passes(self.event.as_ref(), ConversionEventId::from_proto(&row.event_id).as_ref())
+    }
+}
+
+async fn list(mut call: Call) -> Answer {
+    let scope = call.scope()?;
+    let wanted = Wanted {
+        campaign: call.query.filter("campaignId"),
+        aktvator: call.query.filter("aktvatorId"),
+        status: call.query.filter("status"),
+        event: call.query.filter("eventId"),
+    };
+    let asked = call.query.page_of::<String>()?;
+    let admits = |row: &proto::RewardRow| wanted.admits(row);
+    let page = match &wanted.event {
+        Some(Filter { values, exclude: false }) => by_events(&call, scope, values, &wanted).await?,
+        _ => history::page(&call.parts, scope, &asked, admits).await?,
+    };
+    Reply::json(200, &page.try_map(Reward::of)?)
+}
+
+/// The rewards of a few events: they are named in the events' decisions, so nothing is scanned.
+async fn by_events(
+    call: &Call,
+    scope: Scope,
+    events: &[ConversionEventId],
+    wanted: &Wanted,
+) -> Result<Listing<proto::RewardRow>, ApiError> {
+    let keys: Vec<Key> = events.iter().map(|id| Key::Event(scope, *id)).collect();
+    let rows: Vec<Option<proto::EventRow>> = call.parts.rows(scope, &keys).await?;
+    let decisions = rows.into_iter().flatten().filter_map(|row| row.decision);
+    let rewards: Vec<Key> = decisions
+        .flat_map(|decision| decision.rules)
+        .filter_map(|rule| RewardId::from_proto(rule.reward_id.as_deref()?))
+        .map(|id| Key::Reward(scope, id))
+        .collect();
+    let rows: Vec<Option<proto::RewardRow>> = call.parts.rows(scope, &rewards).await?;
+    let data = rows.into_iter().flatten().filter(|row| wanted.admits(row)).collect();
+    Ok(Listing { data, has_more: false, next_cursor: None })
+}
+
+async fn get(mut call: Call) -> Answer {
+    call.query.finish()?;
+    let scope = call.scope()?;
+    let missing = || ApiError::not_found("reward");
+    let id: RewardId = call.id("id", "reward")?;
+    let row: Option<proto::RewardRow> = call.parts.row(&Key::Reward(scope, id)).await?;
+    let mut reward = Reward::of(row.ok_or_else(missing)?).ok_or_else(ApiError::internal)?;
+    reward.explain = explain(&call, scope, &reward).await?;
+    Reply::json(200, &reward)
+}
+
+/// What the rule said of the event.
+async fn explain(call: &Call, scope: Scope, reward: &Reward) -> Result<Option<RuleView>, ApiError> {
+    let row: Option<proto::EventRow> = call.parts.row(&Key::Event(scope, reward.event_id)).await?;
+    let decision = row.and_then(|row| row.decision);
+    let rules = decision.map(|decision| DecisionView::of(&decision).rules).unwrap_or_default();
+    Ok(rules.into_iter().find(|rule| rule.rule_key == reward.rule_key))
+}
