@@ -1,19 +1,18 @@
-//! The analytics store's contract, sentence by sentence, over a file and in memory; and reports
-//! against a model that knows nothing of buckets' order or of where a period begins.
+//! The analytics store's contract, sentence by sentence, over a file and in memory.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, HashMap};
+mod report;
+
 use std::future::Future;
 use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
-use proptest::prelude::*;
-use schemas::id::{AktvatorId, CampaignId, GigId, LinkId, OrganizationId};
+use schemas::id::{CampaignId, GigId, LinkId, OrganizationId};
 use schemas::partition::{Mode, Scope};
 use schemas::time::Timestamp;
 use storage::analytics::{
-    Analytics, AnalyticsFault, Applied, BUCKET_MS, Dimension, Fact, FaultyAnalytics, Granularity,
-    Metrics, Performance, PerformanceQuery, PerformanceRow, Source, SqliteAnalytics, aligned,
+    Analytics, AnalyticsFault, Applied, Dimension, Fact, FaultyAnalytics, Granularity, Metrics,
+    Performance, PerformanceQuery, PerformanceRow, Source, SqliteAnalytics, aligned,
 };
 use storage::{Certainty, Kind};
 
@@ -92,12 +91,6 @@ fn year() -> PerformanceQuery {
 
 fn sales(n: i64) -> Metrics {
     Metrics { clicks: 0, conversions: n, revenue: 100 * n, rewards: n, reward_amount: 10 * n }
-}
-
-/// Starts of the rows, and how many conversions each has.
-fn conversions(report: &Performance) -> Vec<(String, i64)> {
-    let start = |row: &PerformanceRow| row.bucket.map_or(String::new(), |at| at.to_string());
-    report.rows.iter().map(|row| (start(row), row.metrics.conversions)).collect()
 }
 
 #[test]
@@ -216,133 +209,6 @@ fn rows_are_in_order_and_the_limit_cuts_rows_but_not_totals() {
 }
 
 #[test]
-fn periods_are_those_of_the_time_zone() {
-    use Granularity::{Day, Hour, Month, Week};
-    let half_past = ["00:30", "01:30", "02:30", "03:30"];
-    let on = |date: &str| half_past.map(|time| format!("{date}T{time}:00Z"));
-    let cases: &[(&str, Granularity, Vec<String>, &[(&str, i64)])] = &[
-        // Clocks go from 02:00 to 03:00 at 07:00Z: the day has 23 hours.
-        (
-            "America/New_York",
-            Day,
-            vec![
-                "2025-03-09T05:00:00Z".into(),
-                "2025-03-10T03:59:00Z".into(),
-                "2025-03-10T04:00:00Z".into(),
-            ],
-            &[("2025-03-09T05:00:00.000Z", 2), ("2025-03-10T04:00:00.000Z", 1)],
-        ),
-        // And back at 06:00Z: the hour from 01:00 comes twice, and is two.
-        (
-            "America/New_York",
-            Hour,
-            vec!["2025-11-02T05:10:00Z".into(), "2025-11-02T06:10:00Z".into()],
-            &[("2025-11-02T05:00:00.000Z", 1), ("2025-11-02T06:00:00.000Z", 1)],
-        ),
-        // 5:45 ahead.
-        (
-            "Asia/Kathmandu",
-            Hour,
-            vec!["2025-05-05T10:14:00Z".into(), "2025-05-05T10:15:00Z".into()],
-            &[("2025-05-05T09:15:00.000Z", 1), ("2025-05-05T10:15:00.000Z", 1)],
-        ),
-        (
-            "Asia/Kathmandu",
-            Day,
-            vec!["2025-05-05T18:14:00Z".into(), "2025-05-05T18:15:00Z".into()],
-            &[("2025-05-04T18:15:00.000Z", 1), ("2025-05-05T18:15:00.000Z", 1)],
-        ),
-        // Clocks go back half an hour from 02:00 at 15:00Z: 01:30 to 02:00 comes twice, the second
-        // time as an hour of its own.
-        (
-            "Australia/Lord_Howe",
-            Hour,
-            vec![
-                "2025-04-05T14:10:00Z".into(),
-                "2025-04-05T14:50:00Z".into(),
-                "2025-04-05T15:10:00Z".into(),
-                "2025-04-05T15:40:00Z".into(),
-            ],
-            &[
-                ("2025-04-05T14:00:00.000Z", 2),
-                ("2025-04-05T15:00:00.000Z", 1),
-                ("2025-04-05T15:30:00.000Z", 1),
-            ],
-        ),
-        // This day has no midnight: it begins at 01:00, 22:00Z.
-        (
-            "Africa/Cairo",
-            Day,
-            vec!["2025-04-24T21:59:00Z".into(), "2025-04-24T22:00:00Z".into()],
-            &[("2025-04-23T22:00:00.000Z", 1), ("2025-04-24T22:00:00.000Z", 1)],
-        ),
-        // This one has two, 04:00Z and 05:00Z.
-        (
-            "America/Havana",
-            Day,
-            vec![
-                "2025-11-02T03:59:00Z".into(),
-                "2025-11-02T04:00:00Z".into(),
-                "2025-11-02T05:00:00Z".into(),
-            ],
-            &[("2025-11-01T04:00:00.000Z", 1), ("2025-11-02T04:00:00.000Z", 2)],
-        ),
-        // A Sunday and the Monday after, over the turn of the year.
-        (
-            "UTC",
-            Week,
-            vec![
-                "2024-12-29T23:59:00Z".into(),
-                "2024-12-30T00:00:00Z".into(),
-                "2025-01-05T23:59:00Z".into(),
-            ],
-            &[("2024-12-23T00:00:00.000Z", 1), ("2024-12-30T00:00:00.000Z", 2)],
-        ),
-        (
-            "America/New_York",
-            Month,
-            vec![
-                "2025-03-01T04:59:00Z".into(),
-                "2025-03-31T23:00:00Z".into(),
-                "2025-04-01T04:00:00Z".into(),
-            ],
-            &[
-                ("2025-02-01T05:00:00.000Z", 1),
-                ("2025-03-01T05:00:00.000Z", 1),
-                ("2025-04-01T04:00:00.000Z", 1),
-            ],
-        ),
-        (
-            "UTC",
-            Hour,
-            on("2025-07-01").to_vec(),
-            &[
-                ("2025-07-01T00:00:00.000Z", 1),
-                ("2025-07-01T01:00:00.000Z", 1),
-                ("2025-07-01T02:00:00.000Z", 1),
-                ("2025-07-01T03:00:00.000Z", 1),
-            ],
-        ),
-    ];
-    run(async {
-        for (zone, granularity, times, want) in cases {
-            let analytics = Analytics::memory().unwrap();
-            let facts: Vec<_> = times.iter().map(|time| sale(time)).collect();
-            analytics.apply(Source::Outcomes, 0, 0, 1, 1, &facts).await.unwrap();
-            let query = PerformanceQuery {
-                from: at("2024-01-01T00:00:00Z"),
-                granularity: *granularity,
-                timezone: TimeZone::get(zone).unwrap(),
-                ..year()
-            };
-            let report = analytics.performance(&query).await.unwrap();
-            let want: Vec<_> = want.iter().map(|(at, n)| ((*at).to_owned(), *n)).collect();
-            assert_eq!(conversions(&report), want, "{zone} {granularity:?}");
-        }
-    });
-}
-
-#[test]
 fn a_query_that_breaks_its_rules_is_refused() {
     use Dimension::{Aktvator, Code, EventType, Gig, Link};
     every("rules", async |analytics| {
@@ -450,169 +316,4 @@ fn faults_follow_the_script() {
             assert_eq!(analytics.position(Source::Clicks, 0).await.unwrap().next, next);
         }
     });
-}
-
-const ZONES: [&str; 6] = [
-    "America/New_York",
-    "Asia/Kathmandu",
-    "UTC",
-    "Australia/Lord_Howe",
-    "Africa/Cairo",
-    "America/Havana",
-];
-
-/// Instants near which a clock of [`ZONES`] is changed, and one far from all.
-const CHANGES: [&str; 9] = [
-    "2025-03-09T07:00:00Z",
-    "2025-11-02T06:00:00Z",
-    "2025-04-05T15:00:00Z",
-    "2025-10-04T15:30:00Z",
-    "2025-04-24T22:00:00Z",
-    "2025-10-30T21:00:00Z",
-    "2025-03-09T05:00:00Z",
-    "2025-11-02T05:00:00Z",
-    "2025-07-15T12:00:00Z",
-];
-
-fn facts() -> impl Strategy<Value = Vec<Fact>> {
-    let hours = 40 * 3_600_000i64;
-    let when = (0..CHANGES.len(), -hours..hours).prop_map(|(n, off)| at(CHANGES[n]).as_ms() + off);
-    let dims = (0..3u128, 0..3u128, 0..3u128, 0..4usize, 0..3usize);
-    let fact = (when, dims, 0..2i64, -5..100i64, 1..4u128).prop_map(
-        |(when, dims, clicks, n, campaign)| {
-            let (gig, aktvator, link, code, event_type) = dims;
-            Fact {
-                scope: scope(1, Mode::Live),
-                campaign: CampaignId::from_u128(campaign.max(2) - 1),
-                gig: (gig > 0).then(|| GigId::from_u128(gig)),
-                aktvator: (aktvator > 0).then(|| AktvatorId::from_u128(aktvator << 100)),
-                link: (link > 0).then(|| LinkId::from_u128(link)),
-                code: [None, Some("A"), Some("A\0B"), Some("AB")][code].map(str::to_owned),
-                event_type: [None, Some("signup"), Some("Käufe")][event_type].map(str::to_owned),
-                at: Timestamp::from_ms(when),
-                clicks,
-                conversions: 1 - clicks,
-                revenue: n * 7,
-                rewards: n % 2,
-                reward_amount: n,
-            }
-        },
-    );
-    proptest::collection::vec(fact, 0..120)
-}
-
-fn queries() -> impl Strategy<Value = PerformanceQuery> {
-    use Dimension::{Aktvator, Code, EventType, Gig, Link};
-    let granularity = proptest::sample::select(vec![
-        Granularity::None,
-        Granularity::Hour,
-        Granularity::Day,
-        Granularity::Week,
-        Granularity::Month,
-    ]);
-    let range = (0..CHANGES.len(), -200..200i64, 0..40_000i64);
-    let group_by = Just(vec![Gig, Aktvator, Link, Code, EventType])
-        .prop_shuffle()
-        .prop_flat_map(|all| (0..=5usize).prop_map(move |n| all[..n].to_vec()));
-    let zone = proptest::sample::select(ZONES.to_vec());
-    (granularity, range, group_by, zone, 0..60usize).prop_map(
-        |(granularity, (change, before, length), group_by, zone, limit)| {
-            let from = at(CHANGES[change]).as_ms() + before * BUCKET_MS;
-            PerformanceQuery {
-                from: Timestamp::from_ms(from),
-                to: Timestamp::from_ms(from + length * BUCKET_MS),
-                granularity,
-                timezone: TimeZone::get(zone).unwrap(),
-                group_by,
-                limit,
-                ..year()
-            }
-        },
-    )
-}
-
-/// What tells one period from another, as the calendar on the wall has it.
-fn on_the_wall(at: i64, query: &PerformanceQuery) -> String {
-    let instant = Timestamp::from_ms(at).to_jiff();
-    let local = query.timezone.to_datetime(instant);
-    match query.granularity {
-        Granularity::None => String::new(),
-        Granularity::Hour => {
-            let offset = query.timezone.to_offset(instant);
-            format!("{} {} {offset}", local.date(), local.hour())
-        }
-        Granularity::Day => local.date().to_string(),
-        Granularity::Week => {
-            let week = local.date().iso_week_date();
-            format!("{} {}", week.year(), week.week())
-        }
-        Granularity::Month => format!("{} {}", local.year(), local.month()),
-    }
-}
-
-/// Goes back a quarter of an hour at a time until the wall shows another period.
-fn start(bucket: i64, wall: &str, query: &PerformanceQuery) -> Option<Timestamp> {
-    if query.granularity == Granularity::None {
-        return None;
-    }
-    let mut start = bucket;
-    while on_the_wall(start - BUCKET_MS, query) == wall {
-        start -= BUCKET_MS;
-    }
-    Some(Timestamp::from_ms(start))
-}
-
-fn model(facts: &[Fact], query: &PerformanceQuery) -> Performance {
-    let mut starts = HashMap::new();
-    let mut rows = BTreeMap::<_, Metrics>::new();
-    let mut totals = Metrics::default();
-    for fact in facts {
-        if fact.campaign != query.campaign || fact.at < query.from || fact.at >= query.to {
-            continue;
-        }
-        let bucket = fact.at.as_ms() - fact.at.as_ms() % BUCKET_MS;
-        let wall = on_the_wall(bucket, query);
-        let start = *starts.entry(wall.clone()).or_insert_with(|| start(bucket, &wall, query));
-        let dims: Vec<_> = query.group_by.iter().map(|d| dimension(fact, *d)).collect();
-        for sum in [rows.entry((start, dims)).or_default(), &mut totals] {
-            sum.clicks += fact.clicks;
-            sum.conversions += fact.conversions;
-            sum.revenue += fact.revenue;
-            sum.rewards += fact.rewards;
-            sum.reward_amount += fact.reward_amount;
-        }
-    }
-    if query.granularity == Granularity::None && query.group_by.is_empty() {
-        rows.entry((None, vec![])).or_default();
-    }
-    let has_more = rows.len() > query.limit;
-    let row = |((bucket, dims), metrics)| PerformanceRow { bucket, dims, metrics };
-    Performance { rows: rows.into_iter().take(query.limit).map(row).collect(), totals, has_more }
-}
-
-fn dimension(fact: &Fact, dimension: Dimension) -> Option<String> {
-    match dimension {
-        Dimension::Gig => fact.gig.map(|id| id.to_string()),
-        Dimension::Aktvator => fact.aktvator.map(|id| id.to_string()),
-        Dimension::Link => fact.link.map(|id| id.to_string()),
-        Dimension::Code => fact.code.clone(),
-        Dimension::EventType => fact.event_type.clone(),
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
-    /// However the facts were cut into batches, a report equals the model's.
-    #[test]
-    fn reports_equal_the_model(facts in facts(), query in queries(), batch in 1..50usize) {
-        let report = run(async {
-            let analytics = Analytics::memory().unwrap();
-            for (n, facts) in (0..).zip(facts.chunks(batch)) {
-                analytics.apply(Source::Outcomes, 0, n, n + 1, 1, facts).await.unwrap();
-            }
-            analytics.performance(&query).await.unwrap()
-        });
-        prop_assert_eq!(report, model(&facts, &query));
-    }
 }
