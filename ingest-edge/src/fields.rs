@@ -143,7 +143,7 @@ impl<'t, 'i, 'a, const N: usize> Fields<'t, 'i, 'a, N> {
         let at = At::Member(&self.at, name);
         let out_of_range = match self.get(name)?.kind() {
             Kind::Integer(n) if range.contains(&n) => return Some(n),
-            Kind::Integer(_) | Kind::Large(_) => true,
+            Kind::Integer(_) | Kind::Large => true,
             Kind::Float(n) => n.abs() >= TWO_POW_63,
             _ => false,
         };
