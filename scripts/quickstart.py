@@ -70,7 +70,7 @@ def main():
         running.append(start(listen, received))
         printed = bash(quickstart)
         pasted = bash(printed[printed.index("#"):])
-        for wanted in ('"status":"evaluated"', '"code":"rewarded"', "302 Found", '"amount":980'):
+        for wanted in ('"status":"evaluated"', '"code":"rewarded"', "302 to https://example.com/signup?akt_id=", '"amount":980'):
             if wanted not in pasted:
                 sys.exit(f"quickstart: no {wanted} in\n{pasted}")
 

@@ -46,12 +46,7 @@ impl Api {
         Ok(())
     }
 
-    fn send(
-        &self,
-        method: ureq::http::Method,
-        path: &str,
-        body: &Value,
-    ) -> Result<Value, String> {
+    fn send(&self, method: ureq::http::Method, path: &str, body: &Value) -> Result<Value, String> {
         let request = ureq::http::Request::builder()
             .method(method.clone())
             .uri(format!("{}{path}", self.url))
@@ -62,9 +57,13 @@ impl Api {
         let mut answer = self.agent.run(request).map_err(|e| {
             format!("{method} {}{path}: {e}; is `aktvator serve` running there?", self.url)
         })?;
-        let text = answer.body_mut().read_to_string().map_err(|e| format!("{method} {path}: {e}"))?;
+        let text =
+            answer.body_mut().read_to_string().map_err(|e| format!("{method} {path}: {e}"))?;
         if !answer.status().is_success() {
-            return Err(format!("{method} {path}: the server answered {}: {text}", answer.status()));
+            return Err(format!(
+                "{method} {path}: the server answered {}: {text}",
+                answer.status()
+            ));
         }
         serde_json::from_str(&text).map_err(|e| format!("{method} {path}: {e} in {text}"))
     }

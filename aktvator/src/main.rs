@@ -1,1 +1,20 @@
-fn main() {}
+//! The one binary: `aktvator serve` runs everything, `quickstart` and `listen` show it off.
+
+mod api;
+mod cli;
+mod config;
+mod listen;
+mod node;
+mod operator;
+mod public;
+mod quickstart;
+
+use clap::Parser;
+
+/// Many small values are made on one thread and dropped on another; mimalloc is at home there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    cli::Cli::parse().run()
+}

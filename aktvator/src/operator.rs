@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use access::Token;
+use access::{Token, TokenKind};
 
 /// The token's file under the data directory.
 pub(crate) fn path(data_dir: &Path) -> PathBuf {
@@ -23,7 +23,7 @@ pub(crate) fn load_or_create(data_dir: &Path) -> Result<(String, bool), String> 
     }
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|e| format!("no randomness from the system: {e}"))?;
-    let token = Token::operator(random);
+    let token = Token::generate_operator(random);
     let cannot = |e: std::io::Error| format!("{} cannot be written: {e}", path.display());
     // The name appears only once its content is safe, so that a crash leaves no half token.
     let draft = data_dir.join("operator-token.new");
@@ -40,10 +40,10 @@ pub(crate) fn load_or_create(data_dir: &Path) -> Result<(String, bool), String> 
 /// # Errors
 /// With the path, where the file cannot be read or does not hold a token.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(path)
-        .map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
+    let text =
+        fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
     let token = text.trim().to_owned();
-    if !Token::is_operator(&token) {
+    if Token::kind(&token) != Some(TokenKind::Operator) {
         return Err(format!(
             "{} holds no operator token; remove it and start again to have a new one made",
             path.display()

@@ -74,7 +74,8 @@ fn set_up(url: &str, operator_token: &str, webhook_url: &str) -> Result<SetUp, S
     let organization = operator.post("/organizations", &json!({"name": "Quickstart"}))?;
     let organization_id = string(&organization, "id")?;
     let keys = format!("/organizations/{organization_id}/api-keys");
-    let key = operator.post(&keys, &json!({"name": "Quickstart", "mode": "live", "scopes": ["*"]}))?;
+    let key =
+        operator.post(&keys, &json!({"name": "Quickstart", "mode": "live", "scopes": ["*"]}))?;
     let api_key = string(&key, "token")?;
 
     let api = Api::new(url, &api_key);
@@ -164,18 +165,18 @@ of each purchase, and an aktvator with the code {code} and the link {short_url}.
 The webhook secret is {secret}
 
 # a purchase with the code; waits up to two seconds for its decision
-curl -s '{url}/events/ingest?wait=2000' \
+curl -sw '\n' '{url}/events/ingest?wait=2000' \
   -H 'Authorization: Bearer {api_key}' -H 'Content-Type: application/json' \
   -d '{{"eventType":"customer.purchase","campaignId":"{campaign_id}","attributionCode":"{code}","idempotencyKey":"order_1","amount":4900,"currency":"USD"}}'
 
-# the aktvator's link: answers 302 and counts a click
-curl -si {short_url} | head -n 5
+# the aktvator's link: redirects with a signed click id, and counts a click
+curl -so /dev/null -w '%{{http_code}} to %{{redirect_url}}\n' {short_url}
 
 # what became of it
-curl -s '{url}/rewards' -H 'Authorization: Bearer {api_key}'
-curl -s '{url}/organizations/{organization_id}/wallet' -H 'Authorization: Bearer {api_key}'
-curl -s '{url}/campaigns/{campaign_id}/performance' -H 'Authorization: Bearer {api_key}'
-curl -s '{url}/organizations/{organization_id}/webhook-endpoints/{endpoint}/deliveries' \
+curl -sw '\n' '{url}/rewards' -H 'Authorization: Bearer {api_key}'
+curl -sw '\n' '{url}/organizations/{organization_id}/wallet' -H 'Authorization: Bearer {api_key}'
+curl -sw '\n' '{url}/campaigns/{campaign_id}/performance' -H 'Authorization: Bearer {api_key}'
+curl -sw '\n' '{url}/organizations/{organization_id}/webhook-endpoints/{endpoint}/deliveries' \
   -H 'Authorization: Bearer {api_key}'
 "#,
         secret = s.webhook_secret,
@@ -184,5 +185,8 @@ curl -s '{url}/organizations/{organization_id}/webhook-endpoints/{endpoint}/deli
 }
 
 fn string(value: &Value, name: &str) -> Result<String, String> {
-    value[name].as_str().map(str::to_owned).ok_or_else(|| format!("the answer has no `{name}`: {value}"))
+    value[name]
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| format!("the answer has no `{name}`: {value}"))
 }

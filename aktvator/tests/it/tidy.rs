@@ -24,7 +24,14 @@ const CRATES: &[(&str, &str, &[&str])] = &[
 const SERVICE: &[&str] = &["schemas", "engine", "storage", "access", "serve"];
 
 const ALL: &[&str] = &[
-    "schemas", "engine", "storage", "access", "serve", "ingest-edge", "evaluator", "dispatcher",
+    "schemas",
+    "engine",
+    "storage",
+    "access",
+    "serve",
+    "ingest-edge",
+    "evaluator",
+    "dispatcher",
     "control-api",
 ];
 
