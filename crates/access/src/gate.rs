@@ -174,7 +174,6 @@ impl Gate {
     }
 
     /// What is known of the token: `None` nothing recent, `Some(None)` that it is no key's.
-    #[expect(clippy::option_option, reason = "three answers of one look-up, used twice below")]
     fn cached(&self, digest: &Digest, now: Timestamp) -> Option<Option<Arc<Known>>> {
         let current = self.read_at(now);
         if let Some(known) = self.known.get(digest)
