@@ -225,3 +225,81 @@ fn head(body: &[u8]) -> String {
     text.truncate(end.unwrap_or(0));
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn answered(status: u16, retry_after: Option<&str>) -> Result<Answer, NoAnswer> {
+        let retry_after = retry_after.map(|value| value.as_bytes().to_vec());
+        Ok(Answer { status, retry_after, body: b"why".to_vec() })
+    }
+
+    fn ended(answer: Result<Answer, NoAnswer>) -> Ended {
+        Ended { started_at_ms: 1_000, ended_at_ms: 1_250, answer }
+    }
+
+    #[test]
+    fn what_each_answer_leads_to() {
+        // Answer, result, status, when it is due again.
+        let cases = [
+            (answered(200, None), "delivered", "delivered", 0),
+            (answered(299, Some("60")), "delivered", "delivered", 0),
+            (answered(410, Some("60")), "gone", "exhausted", 0),
+            (answered(304, None), "redirect", "pending", 7_250),
+            (answered(400, None), "http_status", "pending", 7_250),
+            (answered(501, Some("8")), "http_status", "pending", 9_250),
+            (answered(429, None), "overload", "pending", 61_250),
+            (answered(503, Some("90")), "overload", "pending", 91_250),
+            (answered(199, None), "http_status", "pending", 7_250),
+            (Err(NoAnswer::Timeout), "timeout", "pending", 61_250),
+            (Err(NoAnswer::Dns), "dns", "pending", 7_250),
+            (Err(NoAnswer::Connect), "connect", "pending", 7_250),
+            (Err(NoAnswer::Tls), "tls", "pending", 7_250),
+            (Err(NoAnswer::Reset), "reset", "pending", 7_250),
+            (Err(NoAnswer::Unsent), "reset", "pending", 7_250),
+            (Err(NoAnswer::Protocol), "protocol", "pending", 7_250),
+            (Err(NoAnswer::BlockedTarget), "blocked_target", "pending", 7_250),
+        ];
+        for (answer, result, status, due_at_ms) in cases {
+            let mut row = DeliveryRow::default();
+            let got = settle(DeliveryId::from_u128(1), &mut row, ended(answer.clone()), 0);
+            assert_eq!((got.as_str(), row.status.as_str()), (result, status), "{answer:?}");
+            assert_eq!(row.due_at_ms, due_at_ms, "{answer:?}");
+            let attempt = &row.attempts[0];
+            assert_eq!((attempt.number, attempt.duration_ms), (1, 250));
+            assert_eq!(attempt.next_attempt_at_ms, due_at_ms);
+            assert_eq!(attempt.status_code, answer.as_ref().ok().map(|a| a.status.into()));
+            assert_eq!(attempt.response_head.is_empty(), answer.is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_ends_within_ten_attempts(
+            status in 300u16..=999,
+            retry_after in proptest::option::of(".{0,40}"),
+            random: u32,
+            body in proptest::collection::vec(any::<u8>(), 0..9_000),
+        ) {
+            let mut row = DeliveryRow { status: rows::PENDING.into(), ..DeliveryRow::default() };
+            let answer = Answer { status, retry_after: retry_after.map(Into::into), body };
+            let mut now_ms = 0;
+            while row.status == rows::PENDING {
+                let ended =
+                    Ended { started_at_ms: now_ms, ended_at_ms: now_ms, answer: Ok(answer.clone()) };
+                settle(DeliveryId::from_u128(1), &mut row, ended, random);
+                let head = &row.attempts.last().expect("one more").response_head;
+                prop_assert!(head.len() <= RESPONSE_HEAD_MAX);
+                if row.status == rows::PENDING {
+                    prop_assert!(row.due_at_ms > now_ms);
+                    prop_assert!(row.due_at_ms - now_ms <= 86_400_000 + 900_000);
+                    now_ms = row.due_at_ms;
+                }
+            }
+            prop_assert_eq!(&row.status, rows::EXHAUSTED);
+            prop_assert_eq!(row.attempts.len(), if status == 410 { 1 } else { 10 });
+        }
+    }
+}

@@ -31,7 +31,7 @@ impl Endpoints {
         Self { catalog, kept: Mutex::default() }
     }
 
-    /// Every endpoint of `scope`, also those that are not active.
+    /// Every endpoint of `scope` that is not deleted, also those that are not active.
     pub(crate) async fn of(&self, scope: Scope) -> Result<Arc<Vec<Endpoint>>, Error> {
         let revision = self.catalog.revision(Kind::Endpoint);
         if let Some(endpoints) = self.kept_at(scope, revision) {
@@ -71,7 +71,7 @@ impl Endpoints {
         };
         let page = Page { limit: ENDPOINTS_MAX, ..Page::default() };
         let documents = self.catalog.list(Kind::Endpoint, filter, page).await?;
-        Ok(documents.iter().filter_map(parse).collect())
+        Ok(documents.iter().filter_map(parse).filter(|endpoint| !endpoint.deleted).collect())
     }
 
     async fn try_disable(&self, endpoint: EndpointId) -> Result<(), CatalogError> {

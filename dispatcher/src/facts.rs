@@ -116,3 +116,62 @@ pub fn of_click(click: &proto::Click) -> Result<Fact, Unreadable> {
         reward_amount: 0,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(code: &str) -> proto::EventDecided {
+        proto::EventDecided {
+            code: code.into(),
+            campaign_id: Some(CampaignId::from_u128(1).to_proto()),
+            aktvator_id: Some(AktvatorId::from_u128(2).to_proto()),
+            revenue: 4_900,
+            ..proto::EventDecided::default()
+        }
+    }
+
+    fn counted(event: proto::EventDecided) -> Option<(i64, i64, i64, i64)> {
+        let outcome = proto::Outcome {
+            organization: OrganizationId::from_u128(3).to_proto(),
+            mode: proto::Mode::Test.into(),
+            accepted_at_ms: 0,
+            body: Some(Body::EventDecided(event)),
+        };
+        let fact = of_outcome(&outcome).expect("readable");
+        fact.map(|f| (f.conversions, f.revenue, f.rewards, f.reward_amount))
+    }
+
+    #[test]
+    fn the_table_of_codes() {
+        for code in ["rewarded", "clipped", "conditions_not_met", "cap_exceeded", "of_the_future"] {
+            assert_eq!(counted(event(code)), Some((1, 4_900, 0, 0)), "{code}");
+        }
+        for code in ["currency_mismatch", "fx_unavailable"] {
+            assert_eq!(counted(event(code)), Some((1, 0, 0, 0)), "{code}");
+        }
+        for code in NOT_CONVERSIONS {
+            assert_eq!(counted(event(code.as_str())), None, "{code:?}");
+        }
+        assert_eq!(counted(proto::EventDecided { repeat: true, ..event("rewarded") }), None);
+        assert_eq!(counted(proto::EventDecided { aktvator_id: None, ..event("rewarded") }), None);
+        assert_eq!(counted(proto::EventDecided { campaign_id: None, ..event("rewarded") }), None);
+        let reward = |held| proto::RewardCreated { amount: 7, held, ..Default::default() };
+        let rewards = vec![reward(false), reward(true)];
+        let rewarded = proto::EventDecided { rewards, ..event("rewarded") };
+        assert_eq!(counted(rewarded), Some((1, 4_900, 2, 14)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said() {
+        let mut outcome = proto::Outcome {
+            organization: OrganizationId::from_u128(3).to_proto(),
+            mode: proto::Mode::Live.into(),
+            ..proto::Outcome::default()
+        };
+        assert_eq!(of_outcome(&outcome), Err(Unreadable::Unknown));
+        outcome.organization = bytes::Bytes::from_static(b"short");
+        assert_eq!(of_outcome(&outcome), Err(Unreadable::Malformed));
+        assert_eq!(of_click(&proto::Click::default()), Err(Unreadable::Malformed));
+    }
+}

@@ -33,7 +33,7 @@ use crate::follow::{self, Expanded};
 use crate::lanes::{Lanes, PageWanted, Pressure};
 use crate::metrics as names;
 use crate::rows::{self, Writes};
-use crate::send::{Attempted, attempt};
+use crate::send::{Attempted, attempt, count};
 use crate::store;
 use crate::transport::Transport;
 
@@ -356,6 +356,7 @@ impl Owner {
         let (mut row, result) = match attempted {
             Attempted::Ended(mut row, ended) => {
                 let result = settle(due.key.delivery, &mut row, ended, self.random.next_u32());
+                count(due, &row, result);
                 (row, Some(result))
             }
             Attempted::Canceled(row) => (row, None),

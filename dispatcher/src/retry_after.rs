@@ -24,8 +24,10 @@ fn date_ms(text: &str) -> Option<i64> {
         return None;
     }
     let time = jiff::fmt::strtime::parse("%a, %d %b %Y %H:%M:%S GMT", text).ok()?;
-    let instant = jiff::tz::TimeZone::UTC.to_timestamp(time.to_datetime().ok()?).ok()?;
-    Some(instant.as_millisecond())
+    // By duration, because the last day that the form can name has no instant in every zone.
+    let since =
+        time.to_datetime().ok()?.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
+    i64::try_from(since.as_millis()).ok()
 }
 
 #[cfg(test)]

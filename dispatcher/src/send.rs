@@ -76,7 +76,7 @@ pub(crate) async fn attempt(
             }
             Err(fault) => {
                 let delivery = due.key.delivery;
-                tracing::error!(%delivery, error = chain(&fault), "delivery waits");
+                tracing::warn!(%delivery, error = chain(&fault), "delivery waits");
             }
         }
         drop(permit.take());
@@ -145,14 +145,6 @@ async fn send(
     }
     gauge!(names::IN_FLIGHT).decrement(1);
     let ended_at_ms = shared.clock.now_ms();
-    let result = AttemptResult::of(&answer);
-    let first = if row.attempts.is_empty() { "first" } else { "retry" };
-    counter!(names::ATTEMPTS, "result" => result.as_str(), "attempt" => first).increment(1);
-    histogram!(names::ATTEMPT_LATENESS).record(seconds(started_at_ms - due.at_ms));
-    histogram!(names::ATTEMPT_DURATION).record(seconds(ended_at_ms - started_at_ms));
-    if result == AttemptResult::Delivered {
-        histogram!(names::DELIVERY_LAG).record(seconds(ended_at_ms - row.created_at_ms));
-    }
     Ended { started_at_ms, ended_at_ms, answer }
 }
 
@@ -173,6 +165,19 @@ fn signed(
         delivery: due.key.delivery,
         attempt: u32::try_from(row.attempts.len()).unwrap_or(u32::MAX).saturating_add(1),
         body: row.payload.clone(),
+    }
+}
+
+/// Counts an attempt that [`crate::attempt::settle`] has written into `row`.
+pub(crate) fn count(due: Due, row: &DeliveryRow, result: AttemptResult) {
+    let Some(attempt) = row.attempts.last() else { return };
+    let class = if attempt.number == 1 { "first" } else { "retry" };
+    counter!(names::ATTEMPTS, "result" => result.as_str(), "attempt" => class).increment(1);
+    histogram!(names::ATTEMPT_LATENESS).record(seconds(attempt.started_at_ms - due.at_ms));
+    histogram!(names::ATTEMPT_DURATION).record(seconds(attempt.duration_ms));
+    if result == AttemptResult::Delivered {
+        let ended_at_ms = attempt.started_at_ms + attempt.duration_ms;
+        histogram!(names::DELIVERY_LAG).record(seconds(ended_at_ms - row.created_at_ms));
     }
 }
 

@@ -1,0 +1,160 @@
+//! Outcomes and clicks are counted, each exactly once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use dispatcher::transport::Reply;
+use prost::Message;
+use schemas::id::{AktvatorId, CampaignId, LinkId};
+use schemas::proto::{self, outcome::Body};
+use schemas::time::Timestamp;
+use storage::analytics::{
+    AnalyticsFault, FaultyAnalytics, Granularity, Metrics, PerformanceQuery, SqliteAnalytics,
+};
+use storage::fault::{Action, Faults, Op, Step};
+use storage::{Analytics, Kind, Topic};
+
+use crate::world::{PARTITIONS, START_MS, World, decided, outcome, scope, scripted};
+
+const DAY_MS: i64 = 86_400_000;
+
+async fn totals(world: &World) -> Metrics {
+    let midnight = START_MS - START_MS.rem_euclid(DAY_MS);
+    let query = PerformanceQuery {
+        scope: scope(5),
+        campaign: CampaignId::from_u128(1),
+        from: Timestamp::from_ms(midnight),
+        to: Timestamp::from_ms(midnight + DAY_MS),
+        granularity: Granularity::None,
+        timezone: jiff::tz::TimeZone::UTC,
+        group_by: Vec::new(),
+        limit: 10,
+    };
+    world.analytics.performance(&query).await.expect("a report").totals
+}
+
+fn event(event: u128, code: &str, rewards: &[i64]) -> Bytes {
+    outcome(scope(5), Body::EventDecided(decided(event, code, rewards))).encode_to_vec().into()
+}
+
+fn click() -> Bytes {
+    proto::Click {
+        organization: scope(5).organization.to_proto(),
+        mode: proto::Mode::Live.into(),
+        clicked_at_ms: START_MS,
+        link_id: LinkId::from_u128(1).to_proto(),
+        campaign_id: CampaignId::from_u128(1).to_proto(),
+        aktvator_id: AktvatorId::from_u128(1).to_proto(),
+        code: "ABC123".into(),
+        trigger: "link".into(),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+async fn feed(world: &World) {
+    let partition = scope(5).partition(PARTITIONS);
+    let repeat = proto::EventDecided { repeat: true, ..decided(1, "rewarded", &[100]) };
+    let mut outcomes = vec![
+        event(1, "rewarded", &[100, 50]),
+        outcome(scope(5), Body::EventDecided(repeat)).encode_to_vec().into(),
+        event(2, "clipped", &[7]),
+        event(3, "conditions_not_met", &[]),
+        event(4, "currency_mismatch", &[]),
+        event(5, "campaign_not_active", &[]),
+        event(6, "late_event", &[]),
+        Bytes::from_static(b"\xff\xff"),
+    ];
+    outcomes.extend((100..140).map(|id| event(id, "rewarded", &[10])));
+    for chunk in outcomes.chunks(7) {
+        world.tell(partition, chunk.to_vec()).await;
+    }
+    let (log, _) = world.memory.open();
+    let clicks = (0..30).map(|_| (partition, click())).collect();
+    log.append(Topic::Clicks, clicks).await.expect("appended");
+}
+
+/// 4 judged events of the first part, of which one in another currency, and 40 more.
+const WANT: Metrics = Metrics {
+    clicks: 30,
+    conversions: 44,
+    revenue: 43 * 4_900,
+    rewards: 43,
+    reward_amount: 157 + 400,
+};
+
+#[tokio::test(start_paused = true)]
+async fn conversions_revenue_rewards_and_clicks() {
+    let world = World::new();
+    let (transport, _) = scripted(|_| Reply::status(200));
+    let running = world.start(transport);
+    feed(&world).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    running.stop().await;
+    assert_eq!(totals(&world).await, WANT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn counted_once_whatever_fails() {
+    let failures =
+        [AnalyticsFault::Before(Kind::Unavailable), AnalyticsFault::After(Kind::Unavailable)];
+    for fault in failures {
+        let mut world = World::new();
+        world.config.batch_records = 5;
+        let faulty = FaultyAnalytics::new(SqliteAnalytics::memory().expect("a store"));
+        world.analytics = Analytics::Fault(faulty.clone());
+        faulty.script([None, Some(fault), Some(fault), None, None, Some(fault), None, Some(fault)]);
+        let faults = Faults::default();
+        for nth in [1, 3, 4, 9] {
+            faults.at(Op::Read, Step::Before, nth, Action::Fail(Kind::Unavailable));
+        }
+        let (log, state) = world.memory.open();
+        let (log, state) = faults.wrap(log, state);
+        let (transport, _) = scripted(|_| Reply::status(200));
+        feed(&world).await;
+        let running = world.start_with(transport, log, state);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        running.stop().await;
+        assert_eq!(totals(&world).await, WANT, "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn counted_once_over_restarts() {
+    let mut world = World::new();
+    world.config.batch_records = 3;
+    let (transport, _) = scripted(|_| Reply::status(200));
+    feed(&world).await;
+    for restart in 0..12 {
+        let running = world.start(transport.clone());
+        for _ in 0..restart * 9 {
+            tokio::task::yield_now().await;
+        }
+        running.kill().await;
+    }
+    let running = world.start(transport);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    running.stop().await;
+    assert_eq!(totals(&world).await, WANT);
+}
+
+/// What a newer build wrote is not passed over, and what came before it is counted.
+#[tokio::test(start_paused = true)]
+async fn an_unknown_outcome_halts() {
+    let world = World::new();
+    let newer = proto::Outcome {
+        body: None,
+        ..outcome(scope(5), Body::EventDecided(decided(1, "rewarded", &[1])))
+    };
+    let outcomes = vec![
+        event(1, "rewarded", &[10]),
+        newer.encode_to_vec().into(),
+        event(2, "rewarded", &[10]),
+    ];
+    world.tell(scope(5).partition(PARTITIONS), outcomes).await;
+    let (transport, _) = scripted(|_| Reply::status(200));
+    let running = world.start(transport);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    running.stop().await;
+    assert_eq!(totals(&world).await.conversions, 1);
+}
