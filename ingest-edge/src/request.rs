@@ -166,7 +166,10 @@ fn unsupported(message: &str) -> ApiError {
 mod tests {
     use super::*;
 
-    fn asked(route: Route, uri: &str, headers: &[(&str, &str)]) -> Result<Asked, (u16, String)> {
+    /// Status, and the code of the first fault or of the whole.
+    type Refusal = (u16, String);
+
+    fn asked(route: Route, uri: &str, headers: &[(&str, &str)]) -> Result<Asked, Refusal> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             let name: http::HeaderName = name.parse().expect("name");
@@ -224,7 +227,7 @@ mod tests {
     fn headers() {
         let refused = |status, code: &str| Err((status, code.to_owned()));
         let unsupported = || refused(415, "unsupported_media_type");
-        let cases: [(Route, &[(&str, &str)], Result<Format, (u16, String)>); 12] = [
+        let cases: [(Route, &[(&str, &str)], Result<Format, Refusal>); 12] = [
             (Route::Single, &[], Ok(Format::Sniffed)),
             (
                 Route::Single,

@@ -162,6 +162,12 @@ fn faults(body: &[u8]) -> Vec<(String, String)> {
     refused.faults.into_iter().map(|fault| (fault.path, fault.code.into_owned())).collect()
 }
 
+/// The event with `more` is refused for this one fault.
+fn refused_for(more: Json, path: &str, code: &str) {
+    let want = [(path.to_owned(), code.to_owned())];
+    assert_eq!(faults(event(more.clone()).to_string().as_bytes()), want, "{more}");
+}
+
 #[test]
 fn what_is_refused() {
     let future = "2026-01-02T03:09:05.679Z";
@@ -209,6 +215,15 @@ fn what_is_refused() {
         (json!({"quantity": -1}), "/quantity", "out_of_range"),
         (json!({"currency": "usd"}), "/currency", "invalid_format"),
         (json!({"currency": "EURO"}), "/currency", "invalid_format"),
+    ];
+    for (more, path, code) in cases {
+        refused_for(more, path, code);
+    }
+}
+
+#[test]
+fn what_is_refused_inside() {
+    let cases = [
         (json!({"customer": "c"}), "/customer", "wrong_type"),
         (json!({"customer": {"id": ""}}), "/customer/id", "out_of_range"),
         (json!({"customer": {"email": "no"}}), "/customer/email", "invalid_format"),
@@ -232,8 +247,7 @@ fn what_is_refused() {
         (json!({"a~b/c": 1}), "/a~0b~1c", "unknown_field"),
     ];
     for (more, path, code) in cases {
-        let want = [(path.to_owned(), code.to_owned())];
-        assert_eq!(faults(event(more.clone()).to_string().as_bytes()), want, "{more}");
+        refused_for(more, path, code);
     }
 }
 
