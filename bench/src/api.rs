@@ -89,8 +89,7 @@ pub(crate) fn organization(
     });
     operator.call(Method::PUT, &format!("/organizations/{id}/limits"), &limits)?;
     let keys = format!("/organizations/{id}/api-keys");
-    let made =
-        operator.post(&keys, &json!({"name": "Bench", "mode": "live", "scopes": ["*"]}))?;
+    let made = operator.post(&keys, &json!({"name": "Bench", "mode": "live", "scopes": ["*"]}))?;
     let key = text(&made, "token")?;
     let api = Api::new(address, &key);
     let top_up = api.post(

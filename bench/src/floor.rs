@@ -57,9 +57,15 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     let parsed = simd_json::serde::from_slice::<Event>(&mut body);
     let ok = parsed.is_ok_and(|e| {
         e.amount >= 0
-            && ![&e.event_type, &e.campaign_id, &e.idempotency_key, &e.attribution_code, &e.currency]
-                .iter()
-                .any(|field| field.is_empty())
+            && ![
+                &e.event_type,
+                &e.campaign_id,
+                &e.idempotency_key,
+                &e.attribution_code,
+                &e.currency,
+            ]
+            .iter()
+            .any(|field| field.is_empty())
     });
     let text = Bytes::from_static(br#"{"received":true,"eventId":"evt_","status":"queued"}"#);
     let mut response = Response::new(Full::new(text));

@@ -211,7 +211,9 @@ fn print_round(round: usize, what: &str, ours: &Round, against: Option<(f64, f64
     let beside = against.map_or_else(String::new, |(ratio, cpu)| {
         format!("  {ratio:>6.2} of the floor  {:>6.1} us server CPU per event", cpu * 1e6)
     });
-    println!("round {round}  {what:<16} {rate:>9.0} events/s  p50 {p50_us:>6} us  p99 {p99_us:>6} us{beside}");
+    println!(
+        "round {round}  {what:<16} {rate:>9.0} events/s  p50 {p50_us:>6} us  p99 {p99_us:>6} us{beside}"
+    );
 }
 
 /// `bench floor` as a process of its own, ended when dropped.

@@ -261,11 +261,7 @@ async fn send_units(
     }
 }
 
-async fn acknowledged(
-    connection: &mut Option<Connection>,
-    address: &str,
-    request: &[u8],
-) -> bool {
+async fn acknowledged(connection: &mut Option<Connection>, address: &str, request: &[u8]) -> bool {
     if connection.is_none() {
         *connection = Connection::open(address).await.ok();
     }
@@ -326,9 +322,7 @@ fn check(options: &Replay, server: &Server, scenario: &Scenario) -> Result<(), S
 }
 
 fn progress(len: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "{wide_bar} {pos}/{len} events {per_sec} {elapsed_precise}",
-    );
-    ProgressBar::new(len as u64)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let style =
+        ProgressStyle::with_template("{wide_bar} {pos}/{len} events {per_sec} {elapsed_precise}");
+    ProgressBar::new(len as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
