@@ -1,0 +1,77 @@
+//! The case tables: one case per line, what it must show last.
+
+use serde_json::{Value, json};
+
+use crate::script::Script;
+
+/// Lines that are not blank and not `#` comments, with their numbers, split at `=>`.
+fn lines(table: &str) -> impl Iterator<Item = (usize, &str, &str)> {
+    table.lines().enumerate().filter_map(|(number, line)| {
+        let line = line.trim();
+        let (case, want) = line.rsplit_once("=>").filter(|_| !line.starts_with('#'))?;
+        Some((number + 1, case.trim(), want.trim()))
+    })
+}
+
+pub(crate) fn check(name: &str, table: &str, least: usize, show: impl Fn(&str) -> String) {
+    let mut wrong = Vec::new();
+    let mut cases = 0;
+    for (number, case, want) in lines(table) {
+        cases += 1;
+        let got = show(case);
+        if got != want {
+            wrong.push(format!("{name}:{number}: {case}\n  want {want}\n  got  {got}"));
+        }
+    }
+    assert!(cases >= least, "{name} holds {cases} cases, and should hold {least}");
+    assert!(wrong.is_empty(), "{} of {cases}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+macro_rules! script_tables {
+    ($($name:ident: $least:literal;)*) => {$(
+        #[test]
+        fn $name() {
+            let table = include_str!(concat!("../cases/", stringify!($name), ".txt"));
+            check(stringify!($name), table, $least, |steps| Script::new().run(steps));
+        }
+    )*};
+}
+
+script_tables! {
+    amounts: 20;
+    attribution: 20;
+    campaigns: 10;
+    caps: 20;
+    claims: 10;
+    funding: 10;
+    matching: 10;
+    uniqueness: 10;
+    versions: 6;
+}
+
+/// `CONDITION | EVENT FIELDS => true|false|unknown`: unknown is when neither it nor its negation
+/// matches.
+#[test]
+fn conditions() {
+    check("conditions", include_str!("../cases/conditions.txt"), 60, |case| {
+        let (condition, fields) = case.split_once(" | ").unwrap_or((case, ""));
+        let condition: Value = serde_json::from_str(condition.trim()).expect(condition);
+        match (matches(&condition, fields), matches(&json!({"not": condition}), fields)) {
+            (true, false) => "true",
+            (false, true) => "false",
+            (false, false) => "unknown",
+            (true, true) => "a contradiction",
+        }
+        .to_owned()
+    });
+}
+
+fn matches(condition: &Value, fields: &str) -> bool {
+    let rules = json!({"rules": [{"when": condition, "reward": {"type": "flat", "amount": 1}}]});
+    let steps = format!("rules {rules} ; event e {}", fields.trim());
+    match Script::new().run(&steps).as_str() {
+        "rewarded 1 held" => true,
+        "conditions_not_met" => false,
+        other => panic!("{steps}: {other}"),
+    }
+}

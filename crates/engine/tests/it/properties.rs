@@ -1,0 +1,228 @@
+//! What must hold for every log: random commands and events over a small world.
+
+use std::collections::BTreeMap;
+
+use engine::{Key, Row};
+use proptest::prelude::*;
+use schemas::proto::outcome::Body as Outcome;
+use schemas::proto::record::Body;
+use schemas::proto::{self, Account};
+use serde_json::{Value, json};
+
+use crate::script::{Script, event, ms, with_defaults};
+use crate::world::{self, CAMPAIGN, World, conversion};
+
+/// What all rewards of the campaign may come to, in every version of the rules below.
+const TOTAL_MAX: i64 = 3_000;
+/// What an aktvator may earn in a calendar month of New York.
+const MONTH_MAX: i64 = 700;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Event { key: u8, fields: Vec<String> },
+    Credit { id: u8, amount: i64 },
+    Rules(usize),
+    Campaign(bool),
+    Aktvator(bool),
+    Wait(i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let fields = (
+        0..2_000i64,
+        prop::sample::select(vec!["AAA", "BBB", "CCC", "XXX", "L40"]),
+        prop::option::of(0..3u8),
+        prop::option::of(prop::sample::select(vec!["USD", "USD", "USD", "EUR"])),
+        0..40u32,
+    );
+    let event = (any::<u8>(), fields).prop_map(|(key, (amount, code, customer, currency, day))| {
+        let mut fields = vec![format!("amount={amount}"), format!("code={code}")];
+        fields.extend(customer.map(|id| format!("customer=c{id}")));
+        fields.extend(currency.map(|currency| format!("currency={currency}")));
+        let at = ms("2026-03-10T03:30:00Z") - i64::from(day) * 43_200_000;
+        fields.push(format!("at={}", schemas::time::Timestamp::from_ms(at)));
+        Step::Event { key, fields }
+    });
+    prop_oneof![
+        12 => event,
+        2 => (any::<u8>(), -5..600i64).prop_map(|(id, amount)| Step::Credit { id, amount }),
+        1 => (0..rules().len()).prop_map(Step::Rules),
+        1 => any::<bool>().prop_map(Step::Campaign),
+        1 => any::<bool>().prop_map(Step::Aktvator),
+        1 => (-5_000..5_000i64).prop_map(Step::Wait),
+    ]
+}
+
+/// All have the two caps, so that their limits hold over the whole log.
+fn rules() -> Vec<Value> {
+    let caps = json!([
+        {"key": "total", "scope": "campaign", "metric": "amount", "limit": TOTAL_MAX},
+        {"key": "month", "scope": "aktvator", "metric": "amount", "limit": MONTH_MAX,
+            "period": "month"},
+        {"key": "few", "scope": "customer", "metric": "count", "limit": 9, "onExceed": "reject"}
+    ]);
+    let percent = json!({"key": "p", "reward": {"type": "percent", "bps": 1_250, "min": 3}});
+    let flat = json!({"key": "f", "priority": 1, "reward": {"type": "flat", "amount": 40},
+        "when": {"field": "event.amount", "op": "gte", "value": 900}});
+    let once = json!({"scope": ["customer", "rule"], "window": "day"});
+    [
+        json!({"rules": [percent]}),
+        json!({"rules": [flat, percent]}),
+        json!({"rules": [flat, percent], "uniqueness": once}),
+    ]
+    .into_iter()
+    .map(|mut rulebook| {
+        rulebook["timezone"] = json!("America/New_York");
+        rulebook["caps"] = caps.clone();
+        with_defaults(rulebook)
+    })
+    .collect()
+}
+
+/// The log of `steps`, not yet decided.
+fn world(steps: &[Step]) -> World {
+    let mut world = Script::new().world;
+    let mut now_ms = ms("2026-03-10T12:00:00Z");
+    let rules = rules();
+    world.append(now_ms, world::rulebook(1, now_ms, &rules[0]));
+    for (version, step) in (2..).zip(steps) {
+        let body = match step {
+            Step::Event { key, fields } => {
+                let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+                conversion(&format!("e{key}"), event(&fields))
+            }
+            Step::Credit { id, amount } => world::credit(u128::from(*id), *amount, "USD"),
+            Step::Rules(which) => world::rulebook(version, now_ms, &rules[*which]),
+            Step::Campaign(on) => {
+                world::campaign(CAMPAIGN, version, if *on { "active" } else { "paused" })
+            }
+            Step::Aktvator(on) => {
+                world::aktvator(30, version, if *on { "approved" } else { "banned" })
+            }
+            Step::Wait(by_ms) => {
+                now_ms += by_ms;
+                Body::Tick(proto::Tick {})
+            }
+        };
+        world.append(now_ms, body);
+    }
+    world
+}
+
+fn ran(mut world: World, batch_max: usize) -> World {
+    world.run(batch_max);
+    world
+}
+
+fn check_money(world: &World) -> Result<(), TestCaseError> {
+    let mut accounts: BTreeMap<i32, i64> = BTreeMap::new();
+    for transaction in world.lists().2 {
+        prop_assert_eq!(transaction.entries.iter().map(|entry| entry.amount).sum::<i64>(), 0);
+        for entry in transaction.entries {
+            *accounts.entry(entry.account).or_default() += entry.amount;
+        }
+    }
+    let balance = |account: Account| accounts.get(&account.into()).copied().unwrap_or(0);
+    let wallet = world.wallet();
+    prop_assert_eq!(wallet.external, balance(Account::External));
+    prop_assert_eq!(wallet.available, balance(Account::WalletAvailable));
+    prop_assert_eq!(wallet.reserved, balance(Account::WalletReserved));
+    prop_assert!(wallet.available >= 0 && wallet.external <= 0);
+    let holds: Vec<i64> = world
+        .all()
+        .filter_map(|(_, row)| if let Row::Hold(hold) = row { Some(hold.amount) } else { None })
+        .collect();
+    prop_assert_eq!(wallet.held, holds.iter().sum::<i64>());
+    prop_assert_eq!(wallet.hold_next - wallet.hold_first, holds.len() as u64);
+    let payable = holds.first().is_some_and(|first| wallet.available >= *first);
+    prop_assert!(!payable, "the first of the queue could have been released");
+    prop_assert_eq!(world.row(&Key::Continuations), None);
+    Ok(())
+}
+
+fn check_rewards(world: &World) -> Result<(), TestCaseError> {
+    let zone = jiff::tz::TimeZone::get("America/New_York").expect("bundled");
+    let mut months: BTreeMap<_, i64> = BTreeMap::new();
+    let (mut total, mut pending, mut held) = (0, 0, 0);
+    for (_, row) in world.all() {
+        let Row::Reward(reward) = row else { continue };
+        let at = jiff::Timestamp::from_millisecond(reward.occurred_at_ms).expect("in range");
+        let date = zone.to_datetime(at).date();
+        let month = (reward.aktvator_id.clone(), date.year(), date.month());
+        *months.entry(month).or_default() += reward.amount;
+        total += reward.amount;
+        match reward.status.as_str() {
+            "pending" => pending += reward.amount,
+            _ => held += reward.amount,
+        }
+    }
+    prop_assert!(total <= TOTAL_MAX, "{total}");
+    prop_assert!(months.values().all(|sum| *sum <= MONTH_MAX), "{months:?}");
+    let wallet = world.wallet();
+    prop_assert_eq!((pending, held), (wallet.reserved, wallet.held));
+    Ok(())
+}
+
+fn is_repeat(outcome: &proto::Outcome) -> bool {
+    matches!(&outcome.body, Some(Outcome::EventDecided(decided)) if decided.repeat)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn money_and_caps(steps in prop::collection::vec(step(), 0..160)) {
+        let world = ran(world(&steps), usize::MAX);
+        check_money(&world)?;
+        check_rewards(&world)?;
+    }
+
+    #[test]
+    fn batches_and_replay(steps in prop::collection::vec(step(), 0..80), batch_max in 2..9usize) {
+        let log = world(&steps);
+        let single = ran(log.clone(), 1);
+        let batched = ran(log.clone(), batch_max);
+        prop_assert_eq!(single.ungrouped(), batched.ungrouped());
+        prop_assert_eq!(&single.outcomes, &batched.outcomes);
+        prop_assert_eq!(single.lists(), batched.lists());
+        prop_assert_eq!(&single.log, &batched.log);
+        let again = ran(log, batch_max);
+        prop_assert_eq!(&again.rows, &batched.rows);
+    }
+
+    #[test]
+    fn repeats_change_nothing(steps in prop::collection::vec(step(), 0..80)) {
+        let once = ran(world(&steps), usize::MAX);
+        let mut twice = once.clone();
+        let log = once.log.clone();
+        let repeated = log.iter().filter(|bytes| {
+            let entry = engine::Entry::decode(0, (*bytes).clone()).expect("decodable");
+            !matches!(entry.body, engine::entry::Body::Tick)
+        });
+        twice.log.extend(repeated.cloned());
+        twice.run(7);
+        prop_assert_eq!(&once.rows, &twice.rows);
+        prop_assert!(twice.outcomes[once.outcomes.len()..].iter().all(is_repeat));
+    }
+
+    /// What is decided before a change of rules does not depend on it.
+    #[test]
+    fn a_change_reaches_only_what_follows(
+        steps in prop::collection::vec(step(), 0..60),
+        at in 0..60usize,
+    ) {
+        let at = at.min(steps.len());
+        let before = ran(world(&steps[..at]), 5);
+        let mut changed = steps.clone();
+        changed.insert(at, Step::Rules(1));
+        let after = ran(world(&changed), 5);
+        prop_assert_eq!(&after.outcomes[..count(&before)], &before.outcomes[..count(&before)]);
+    }
+}
+
+/// Outcomes of a log without the continuations that were appended behind it.
+fn count(world: &World) -> usize {
+    let is_release =
+        |outcome: &proto::Outcome| matches!(outcome.body, Some(Outcome::RewardReleased(_)));
+    world.outcomes.iter().position(is_release).unwrap_or(world.outcomes.len())
+}

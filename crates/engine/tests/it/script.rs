@@ -1,0 +1,220 @@
+//! One line of a case table: steps, then what they must show.
+//!
+//! `rules {...} ; credit 1 500 ; event e1 code=AAA amount=100 => applied, rewarded 10`
+//!
+//! The world has an active campaign (10) and a draft one (11); gigs 20 (`buy`, published) and 21 (`join`,
+//! paused); aktvators 30 and 31 (approved) and 32 (banned); codes AAA, BBB, CCC of them, and ZZZ of
+//! campaign 11; links 40 and 41 (codes L40, L41) of 30 and 31. Steps and what they show:
+//! - `rules JSON`, `rules@TIME JSON`: the next version, in force from now or TIME. Nothing.
+//! - `event KEY name=value...`: its code, detail, amount and whether it is held.
+//! - `credit ID AMOUNT [CURRENCY]`: the command's code, and how many rewards it released.
+//! - `wallet`: available/reserved/held. `count`: the number of rewards.
+//! - `campaign STATUS`, `gig ID TYPE STATUS`, `aktvator ID STATUS`, `link ID AKTVATOR`: Nothing.
+//! - `now TIME`: records are accepted then. `tick`: a tick. `expire OFFSET`: claims. Nothing.
+
+use engine::{Key, Row};
+use schemas::id::{CampaignId, GigId, LinkId};
+use schemas::proto::{self, record::Body};
+use schemas::time::Timestamp;
+use serde_json::{Value, json};
+
+use crate::world::{self, CAMPAIGN, SCOPE, World, conversion};
+
+pub(crate) const DRAFT: CampaignId = CampaignId::from_u128(11);
+/// Records are accepted at this time until `now` says otherwise.
+pub(crate) const START: &str = "2026-03-10T12:00:00Z";
+
+pub(crate) struct Script {
+    pub(crate) world: World,
+    now_ms: i64,
+    rulebook_version: u64,
+    versions: u64,
+}
+
+impl Script {
+    pub(crate) fn new() -> Self {
+        let now_ms = ms(START);
+        let mut world = World::default();
+        world.settings.holds_per_step = 2;
+        for body in [
+            world::campaign(CAMPAIGN, 1, "active"),
+            world::campaign(DRAFT, 1, "draft"),
+            world::gig(20, 1, "buy", "published"),
+            world::gig(21, 1, "join", "paused"),
+            world::aktvator(30, 1, "approved"),
+            world::aktvator(31, 1, "approved"),
+            world::aktvator(32, 1, "banned"),
+            world::code("AAA", 1, CAMPAIGN, 30),
+            world::code("BBB", 1, CAMPAIGN, 31),
+            world::code("CCC", 1, CAMPAIGN, 32),
+            world::code("ZZZ", 1, DRAFT, 30),
+            world::link(40, 1, CAMPAIGN, 30, "L40"),
+            world::link(41, 1, CAMPAIGN, 31, "l41"),
+        ] {
+            world.append(now_ms, body);
+        }
+        Self { world, now_ms, rulebook_version: 0, versions: 1 }
+    }
+
+    /// Runs the steps, and answers what they show.
+    pub(crate) fn run(&mut self, steps: &str) -> String {
+        let shown: Vec<String> =
+            steps.split(" ; ").filter_map(|step| self.step(step.trim())).collect();
+        shown.join(", ")
+    }
+
+    fn step(&mut self, step: &str) -> Option<String> {
+        let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        self.versions += 1;
+        let body = match (verb, words.as_slice()) {
+            ("event", [key, fields @ ..]) => return Some(self.event(key, fields)),
+            ("credit", [id, amount, currency @ ..]) => {
+                return Some(self.credit(number(id), *amount, currency.first().unwrap_or(&"USD")));
+            }
+            ("wallet", _) => return Some(self.wallet()),
+            ("count", _) => {
+                let rewards = self.world.all().filter(|(key, _)| matches!(key, Key::Reward(..)));
+                return Some(rewards.count().to_string());
+            }
+            ("now", [time]) => {
+                self.now_ms = ms(time);
+                return None;
+            }
+            ("campaign", [status]) => world::campaign(CAMPAIGN, self.versions, status),
+            ("gig", [id, kind, status]) => world::gig(number(id), self.versions, kind, status),
+            ("aktvator", [id, status]) => world::aktvator(number(id), self.versions, status),
+            ("link", [id, aktvator]) => {
+                world::link(number(id), self.versions, CAMPAIGN, number(aktvator), "L")
+            }
+            ("tick", _) => Body::Tick(proto::Tick {}),
+            ("expire", [offset]) => Body::ExpireClaims(proto::ExpireClaims {
+                index_offset: offset.parse().expect("an offset"),
+                retention_ms: self.world.settings.claim_retention_ms,
+            }),
+            _ if verb.starts_with("rules") => self.rules(verb, rest),
+            _ => panic!("no such step: {step}"),
+        };
+        self.world.append(self.now_ms, body);
+        self.world.run(usize::MAX);
+        None
+    }
+
+    fn rules(&mut self, verb: &str, text: &str) -> Body {
+        let from_ms = verb.strip_prefix("rules@").map_or(self.now_ms, ms);
+        let given: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        self.rulebook_version += 1;
+        world::rulebook(self.rulebook_version, from_ms, &with_defaults(given))
+    }
+
+    fn event(&mut self, key: &str, fields: &[&str]) -> String {
+        self.world.append(self.now_ms, conversion(key, event(fields)));
+        self.world.run(usize::MAX);
+        let outcome = self.world.outcomes.last().and_then(|outcome| outcome.body.as_ref());
+        let Some(proto::outcome::Body::EventDecided(decided)) = outcome else {
+            panic!("an event has an outcome")
+        };
+        let decision = self.world.decision(key).expect("decided");
+        let mut shown = decided.code.clone();
+        if !decided.repeat && !decision.detail.is_empty() {
+            shown = format!("{shown}:{}", decision.detail);
+        }
+        for reward in &decided.rewards {
+            let held = if reward.held { " held" } else { "" };
+            shown = format!("{shown} {}{held}", reward.amount);
+        }
+        shown
+    }
+
+    fn credit(&mut self, id: u128, amount: &str, currency: &str) -> String {
+        let before = self.released();
+        let amount = amount.parse().expect("an amount");
+        self.world.append(self.now_ms, world::credit(id, amount, currency));
+        self.world.run(usize::MAX);
+        let Some(Row::Command(row)) = self.world.row(&Key::Command(SCOPE, id)) else {
+            panic!("a command has a row")
+        };
+        format!("{} {}", row.code, self.released() - before)
+    }
+
+    fn released(&self) -> usize {
+        let is_release = |outcome: &&proto::Outcome| {
+            matches!(outcome.body, Some(proto::outcome::Body::RewardReleased(_)))
+        };
+        self.world.outcomes.iter().filter(is_release).count()
+    }
+
+    fn wallet(&self) -> String {
+        let wallet = self.world.wallet();
+        format!("{}/{}/{}", wallet.available, wallet.reserved, wallet.held)
+    }
+}
+
+/// A rulebook needs a currency and a zone; every rule a key and a reward.
+pub(crate) fn with_defaults(mut given: Value) -> Value {
+    let rulebook = given.as_object_mut().expect("an object");
+    rulebook.entry("currency").or_insert(json!("USD"));
+    rulebook.entry("timezone").or_insert(json!("UTC"));
+    rulebook.entry("rules").or_insert(json!([{}]));
+    for rule in rulebook["rules"].as_array_mut().expect("an array") {
+        let rule = rule.as_object_mut().expect("an object");
+        rule.entry("key").or_insert(json!("r"));
+        rule.entry("reward").or_insert(json!({"type": "percent", "bps": 1000}));
+    }
+    given
+}
+
+/// By default a `buy` by code AAA in campaign 10.
+pub(crate) fn event(fields: &[&str]) -> proto::ConversionEvent {
+    let mut event = proto::ConversionEvent {
+        event_type: "buy".into(),
+        campaign_id: Some(CAMPAIGN.to_proto()),
+        attribution_code: Some("AAA".into()),
+        currency: Some("USD".into()),
+        ..Default::default()
+    };
+    for field in fields {
+        let (name, value) = field.split_once('=').expect("name=value");
+        set(&mut event, name, value);
+    }
+    event
+}
+
+fn set(event: &mut proto::ConversionEvent, name: &str, value: &str) {
+    let given = !value.is_empty();
+    let link = |text: &str| LinkId::from_u128(number(text)).to_proto();
+    let text = || given.then(|| value.to_owned());
+    let customer = event.customer.get_or_insert_default();
+    match name {
+        "type" => event.event_type = value.into(),
+        "campaign" => {
+            event.campaign_id = given.then(|| CampaignId::from_u128(number(value)).to_proto());
+        }
+        "gig" => event.gig_id = Some(GigId::from_u128(number(value)).to_proto()),
+        "code" => event.attribution_code = text(),
+        "link" => event.attribution_link_id = Some(link(value)),
+        "click" => {
+            let (id, at) = value.split_once('@').expect("LINK@TIME");
+            let click = proto::ClickToken { link_id: link(id), clicked_at_ms: ms(at) };
+            event.click = Some(click);
+        }
+        "at" => event.occurred_at_ms = Some(ms(value)),
+        "ref" => event.external_ref = text(),
+        "amount" => event.amount = Some(value.parse().expect("an amount")),
+        "currency" => event.currency = text(),
+        "quantity" => event.quantity = Some(value.parse().expect("a quantity")),
+        "customer" => customer.id = text(),
+        "country" => customer.country = text(),
+        "status" => customer.status = text(),
+        "metadata" => event.metadata = value.as_bytes().to_vec().into(),
+        _ => panic!("no such field: {name}"),
+    }
+}
+
+fn number(text: &str) -> u128 {
+    text.parse().unwrap_or_else(|_| panic!("{text} is no number"))
+}
+
+pub(crate) fn ms(text: &str) -> i64 {
+    text.parse::<Timestamp>().unwrap_or_else(|_| panic!("{text} is no time")).as_ms()
+}
