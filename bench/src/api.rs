@@ -82,7 +82,7 @@ pub(crate) fn organization(
     let operator = Api::new(address, operator_token);
     let made = operator.post("/organizations", &json!({"name": "Bench"}))?;
     let id = text(&made, "id")?;
-    let wide = 1_000_000_000;
+    let wide = 10_000_000;
     let limits = json!({
         "ingestPerSecond": wide, "ingestBurst": wide,
         "requestsPerSecond": wide, "requestsBurst": wide,

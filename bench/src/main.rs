@@ -9,6 +9,7 @@ mod api;
 mod cdnow;
 mod connection;
 mod evaluator;
+mod fill;
 mod floor;
 mod ingest;
 mod replay;
