@@ -29,13 +29,16 @@ const STALL_PAUSE: Duration = Duration::from_millis(2);
 const CLOSE_PAUSE: Duration = Duration::from_millis(20);
 /// Between two tries to reopen a database that does not come back.
 const REOPEN_PAUSE: Duration = Duration::from_millis(100);
-/// Sealed journals beyond this force the flush of whatever holds them: bounds the replay at start.
-const JOURNALS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// A journal longer than this is due; also the size a new one is given in advance.
+const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A keyspace's name and the options it is created with.
+pub(crate) type NamedKeyspace = (&'static str, fn() -> KeyspaceCreateOptions);
 
 /// How one database is laid out.
 pub(crate) struct Layout {
     /// Keyspaces by name, in the order of [`Open::keyspaces`].
-    pub(crate) keyspaces: &'static [(&'static str, fn() -> KeyspaceCreateOptions)],
+    pub(crate) keyspaces: &'static [NamedKeyspace],
     /// Bytes of blocks kept in memory.
     pub(crate) cache_bytes: u64,
     /// Free bytes of the file system below which writes are refused.
@@ -53,7 +56,7 @@ impl Open {
         let database = Database::builder(path)
             .journal_compression(CompressionType::None)
             .manual_journal_persist(true)
-            .max_journaling_size(JOURNALS_BYTES_MAX)
+            .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(1)
             .cache_size(layout.cache_bytes)
             .open()?;
@@ -68,6 +71,20 @@ impl Open {
     /// fjall says so only through a call that fails; this one writes nothing.
     fn is_poisoned(&self) -> bool {
         self.database.persist(PersistMode::Buffer).is_err()
+    }
+
+    /// Flushes everything once the journal is long enough for fjall to seal it (64 MB, which it
+    /// looks at only when it flushes): the sealed journal can then go at once, so that a start
+    /// replays about one journal. Left alone, keyspaces that grow slowly keep several alive.
+    fn turn_over(&self) -> Result<(), fjall::Error> {
+        let is_idle = self.database.journal_count() == 1
+            && self.keyspaces.iter().all(|k| k.sealed_memtable_count() == 0);
+        if is_idle && self.database.journal_disk_space()? > JOURNAL_BYTES {
+            for keyspace in &self.keyspaces {
+                keyspace.rotate_memtable()?;
+            }
+        }
+        Ok(())
     }
 
     fn is_stalled(&self) -> bool {
@@ -152,7 +169,10 @@ impl Disk {
                 batch.commit()
             }
         };
-        let Err(cause) = result else { return Ok(()) };
+        let Err(cause) = result else {
+            self.turn_over();
+            return Ok(());
+        };
         tracing::error!(path = %self.path.display(), error = %cause, "database write failed");
         // fjall looks for poison before it writes anything.
         let certainty = match cause {
@@ -186,6 +206,13 @@ impl Disk {
             }
         }
         Err(Error::determinate(op, Kind::Unavailable).because("a background worker has failed"))
+    }
+
+    /// What fails here poisons the database, which the next [`Disk::prepare`] sees to.
+    fn turn_over(&self) {
+        if let Some(Err(e)) = self.shared().as_ref().map(Open::turn_over) {
+            tracing::error!(path = %self.path.display(), error = %e, "journal not turned over");
+        }
     }
 
     fn has_room(&self) -> bool {

@@ -9,7 +9,7 @@ use fjall::{KeyspaceCreateOptions, OwnedWriteBatch, Readable};
 
 use super::head::Ownership;
 use super::{Epoch, Group, Head, KeyRange, Shard, WriteSet};
-use crate::embedded::disk::{Disk, Layout, Open};
+use crate::embedded::disk::{Disk, Layout, NamedKeyspace, Open};
 use crate::embedded::extents::Extents;
 use crate::embedded::format::Format;
 use crate::embedded::inbox::{Inbox, Job};
@@ -28,7 +28,7 @@ const MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
 const HEADS: usize = 0;
 const ROWS: usize = 1;
 const OUTCOMES: usize = 2;
-const KEYSPACES: [(&str, fn() -> KeyspaceCreateOptions); 3] =
+const KEYSPACES: [NamedKeyspace; 3] =
     [("heads", options), ("rows", options), ("outcomes", options)];
 
 fn options() -> KeyspaceCreateOptions {

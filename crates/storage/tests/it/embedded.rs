@@ -93,10 +93,10 @@ async fn a_damaged_journal_is_refused() {
 async fn a_damaged_table_is_noticed_when_it_is_read() {
     let dir = TempDir::new().unwrap();
     let (log, state) = embedded::open(dir.path(), &options()).unwrap();
-    log.append(Topic::Events, vec![(0, Bytes::from_static(NEEDLE))]).await.unwrap();
-    // In a block of its own: the newest batch is read when the log is opened.
-    for text in ["y".repeat(8_192), "end".into()] {
-        log.append(Topic::Events, vec![(0, bytes(&text))]).await.unwrap();
+    // Blocks away from the oldest and the newest batch, which are read when the log is opened.
+    let needle = Bytes::from_static(NEEDLE);
+    for record in [vec![block(); 4], vec![needle], vec![block(); 4]].concat() {
+        log.append(Topic::Events, vec![(0, record)]).await.unwrap();
     }
     // Enough for the journal that holds it to be flushed into tables and removed.
     let filler = Bytes::from(vec![b'x'; 4 * 1024 * 1024]);
@@ -115,6 +115,11 @@ async fn a_damaged_table_is_noticed_when_it_is_read() {
     assert_eq!((e.kind, e.op), (Kind::Corrupt, "read"));
     let sane = ReadLimit { records: 1, bytes: 1 };
     assert_eq!(log.read(Topic::Events, 1, 0, sane).await.unwrap()[0].bytes, filler);
+}
+
+/// A record that fills a block of a table.
+fn block() -> Bytes {
+    Bytes::from(vec![b'y'; 8_192])
 }
 
 /// Flips a bit inside each needle under `dir`; how many there were.
@@ -183,7 +188,8 @@ async fn append(log: &EventLog, text: &str) -> Result<(), Error> {
 async fn commit(state: &StateStore, text: &str) -> Result<(), Error> {
     let (epoch, head) = state.acquire(SHARD).await?;
     let rows = vec![(bytes("row"), Some(bytes(text)))];
-    let set = WriteSet { seq: head.seq + 1, rows, outcomes: vec![bytes(text)], ..Default::default() };
+    let set =
+        WriteSet { seq: head.seq + 1, rows, outcomes: vec![bytes(text)], ..Default::default() };
     state.commit(SHARD, epoch, set).await
 }
 

@@ -136,7 +136,8 @@ async fn an_append_to_no_partition_or_to_outcomes_is_refused(world: World) {
 
 async fn an_abandoned_append_is_not_withdrawn(world: World) {
     let log = world.log.clone();
-    let append = tokio::spawn(async move { log.append(Topic::Events, vec![(0, bytes("a"))]).await });
+    let append =
+        tokio::spawn(async move { log.append(Topic::Events, vec![(0, bytes("a"))]).await });
     // Far enough to have been handed over or written, whichever the backend does.
     for _ in 0..2 {
         tokio::task::yield_now().await;

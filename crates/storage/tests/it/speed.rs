@@ -1,6 +1,7 @@
 //! Figures for tuning, by hand: `cargo test --release -p storage --test it -- --ignored speed
 //! --nocapture`.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -50,6 +51,7 @@ async fn rate<F: Future<Output = ()> + Send>(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "prints figures"]
 async fn speed_of_single_appends() {
+    println!("floor: {} fdatasyncs/s after 64 records", syncs());
     for callers in [1, 64, 256] {
         let (_dir, log, _state) = open();
         let appends = rate(callers, move |caller| {
@@ -100,9 +102,9 @@ async fn speed_of_batches_and_of_reading_them() {
 async fn speed_of_commits() {
     const ROWS: u64 = 2_000;
     let (dir, log, state) = open();
-    let epochs: Vec<_> = (0..4_u16).map(|partition| Shard { group: Group::Evaluator, partition }).collect();
     let mut owners = Vec::new();
-    for shard in epochs {
+    for partition in 0..4 {
+        let shard = Shard { group: Group::Evaluator, partition };
         owners.push((shard, state.acquire(shard).await.unwrap().0, AtomicU64::new(0)));
     }
     let (owners, store) = (Arc::new(owners), state.clone());
@@ -125,6 +127,19 @@ async fn speed_of_commits() {
     let again = embedded::open(dir.path(), &OpenOptions::new(1)).unwrap();
     println!("reopened in {:?}", start.elapsed());
     drop(again);
+}
+
+/// What the disk gives at this moment to a plain file.
+fn syncs() -> u64 {
+    let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut file = std::fs::File::create(dir.path().join("file")).unwrap();
+    let (end, mut count) = (Instant::now() + TIME, 0);
+    while Instant::now() < end {
+        file.write_all(&[b'x'; 64 * RECORD.len()]).unwrap();
+        file.sync_data().unwrap();
+        count += 1;
+    }
+    count / TIME.as_secs()
 }
 
 /// Spread evenly, as hashes are.
