@@ -168,8 +168,9 @@ mod tests {
 
     /// Status, and the code of the first fault or of the whole.
     type Refusal = (u16, String);
+    type Pairs<'p> = &'p [(&'p str, &'p str)];
 
-    fn asked(route: Route, uri: &str, headers: &[(&str, &str)]) -> Result<Asked, Refusal> {
+    fn asked(route: Route, uri: &str, headers: Pairs<'_>) -> Result<Asked, Refusal> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             let name: http::HeaderName = name.parse().expect("name");
@@ -227,7 +228,7 @@ mod tests {
     fn headers() {
         let refused = |status, code: &str| Err((status, code.to_owned()));
         let unsupported = || refused(415, "unsupported_media_type");
-        let cases: [(Route, &[(&str, &str)], Result<Format, Refusal>); 12] = [
+        let cases: [(Route, Pairs<'_>, Result<Format, Refusal>); 12] = [
             (Route::Single, &[], Ok(Format::Sniffed)),
             (
                 Route::Single,
