@@ -70,7 +70,11 @@ async fn what_does_not_fit_in_memory_is_delivered_too() {
         let times = seen.entry(request.id.clone()).or_insert(0);
         *times += 1;
         // Every seventh fails twice.
-        Reply::status(if number % 7 == 0 && *times < 3 && request.attempt < 3 { 500 } else { 200 })
+        Reply::status(if number.is_multiple_of(7) && *times < 3 && request.attempt < 3 {
+            500
+        } else {
+            200
+        })
     });
     let running = world.start(transport);
     for _ in 0..5 {
