@@ -45,7 +45,7 @@ pub(crate) fn routes() -> Vec<Route> {
                 parameter("group", "The group's name."),
                 parameter("country", "ISO 3166-1 alpha-2."),
             ])
-            .gives::<Listing<Aktvator>>(200),
+            .gives_page::<Aktvator>(),
         Route::new(Method::POST, "/aktvators", "createAktvator", write, create)
             .summary("Enrol an aktvator.")
             .takes::<NewAktvator>()

@@ -34,7 +34,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::new(Method::GET, LIST, "listApiKeys", read, list)
             .summary("List API keys (tokens are not exposed after creation).")
             .query(PAGE)
-            .gives::<Listing<ApiKeyView>>(200),
+            .gives_page::<ApiKeyView>(),
         Route::new(Method::POST, LIST, "createApiKey", write, create)
             .summary("Create an API key. Its token is in this answer and never again.")
             .replay(Replay::Refused)

@@ -103,11 +103,6 @@ impl Call {
         })
     }
 
-    /// Is it the operator?
-    pub(crate) fn is_operator(&self) -> bool {
-        matches!(self.caller.as_deref(), Some(Caller::Operator))
-    }
-
     /// The body as JSON; an empty one counts as `{}`.
     ///
     /// # Errors
@@ -160,11 +155,6 @@ impl Call {
             "stale",
             format!("It has changed since; it is at version {version} now."),
         ))
-    }
-
-    /// Was `If-Match` sent?
-    pub(crate) fn has_if_match(&self) -> bool {
-        self.headers.contains_key(header::IF_MATCH)
     }
 }
 

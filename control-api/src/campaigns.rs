@@ -35,7 +35,7 @@ pub(crate) fn routes() -> Vec<Route> {
                 parameter("status", "draft, active, paused, ended."),
                 parameter("name", "The whole name."),
             ])
-            .gives::<Listing<Campaign>>(200),
+            .gives_page::<Campaign>(),
         Route::new(Method::POST, "/campaigns", "createCampaign", write, create)
             .summary("Create a new campaign.")
             .takes::<NewCampaign>()

@@ -39,7 +39,7 @@ pub(crate) fn routes() -> Vec<Route> {
                 parameter("aktvatorId", "Only those of this aktvator."),
                 parameter("archived", "true or false."),
             ])
-            .gives::<Listing<Code>>(200),
+            .gives_page::<Code>(),
         Route::new(Method::POST, LIST, "createCode", write, create)
             .summary("Create a code for an aktvator.")
             .takes::<NewCode>()

@@ -44,7 +44,7 @@ pub(crate) fn routes() -> Vec<Route> {
                 parameter("status", "pending, delivered, exhausted, canceled."),
                 parameter("type", "Notice types, like reward.created."),
             ])
-            .gives::<Listing<Delivery>>(200),
+            .gives_page::<Delivery>(),
         Route::new(Method::GET, ONE, "getDelivery", read, get)
             .summary("Fetch a delivery with its payload and every attempt.")
             .query(&[MODE])

@@ -21,7 +21,7 @@ pub(crate) fn routes() -> Vec<Route> {
             list,
         )
         .summary("List the types of webhooks, with a sample payload of each.")
-        .gives::<Listing<EventType>>(200),
+        .gives_page::<EventType>(),
     ]
 }
 
@@ -54,29 +54,14 @@ fn event_type(kind: NoticeType) -> EventType {
             "type": kind.as_str(),
             "organizationId": "org_01jz0000000000000000000000",
             "createdAt": "2025-10-14T12:00:00.000Z",
-            "livemode": true,
             "data": data,
+            "livemode": true,
+            "apiVersion": "v1",
         }),
     }
 }
 
 fn describe(kind: NoticeType) -> (&'static str, Value) {
-    let attempt = || {
-        json!({
-            "actionAttemptId": "att_01jz0000000000000000000000",
-            "aktvatorId": "aktv_01jz0000000000000000000000",
-            "campaignId": "camp_01jz0000000000000000000000",
-        })
-    };
-    let reward = || {
-        json!({
-            "rewardId": "rwd_01jz0000000000000000000000",
-            "aktvatorId": "aktv_01jz0000000000000000000000",
-            "campaignId": "camp_01jz0000000000000000000000",
-            "rewardAmount": 2500,
-            "currency": "USD",
-        })
-    };
     match kind {
         NoticeType::CampaignCreated => (
             "A new campaign was created in your organization.",
@@ -84,23 +69,23 @@ fn describe(kind: NoticeType) -> (&'static str, Value) {
         ),
         NoticeType::CampaignApproved => (
             "Platform approved a campaign for the marketplace.",
-            json!({"campaignId": "camp_01jz0000000000000000000000"}),
+            json!({"campaignId": "camp_01jz0000000000000000000000", "name": "Spring"}),
         ),
         NoticeType::ActionAttemptSubmitted => {
-            ("An Aktvator submitted a new proof of work.", attempt())
+            ("An Aktvator submitted a new proof of work.", attempt(json!({})))
         }
-        NoticeType::ActionAttemptVerified => {
-            let mut data = attempt();
-            data["rewardAmount"] = 2500.into();
-            data["currency"] = "USD".into();
-            ("A submission passed verification.", data)
-        }
+        NoticeType::ActionAttemptVerified => (
+            "A submission passed verification.",
+            attempt(json!({
+                "rewardAmount": 2500,
+                "currency": "USD",
+                "rewardIds": ["rwd_01jz0000000000000000000000"],
+            })),
+        ),
         NoticeType::ActionAttemptRejected => {
-            let mut data = attempt();
-            data["code"] = "conditions_not_met".into();
-            ("A submission failed verification.", data)
+            ("A submission failed verification.", attempt(json!({"code": "conditions_not_met"})))
         }
-        NoticeType::RewardPaid => ("A reward was paid out to an Aktvator.", reward()),
+        NoticeType::RewardPaid => ("A reward was paid out to an Aktvator.", reward("paid")),
         NoticeType::MemberInvited => (
             "A user was invited to join your organization.",
             json!({"email": "new@example.com", "role": "developer"}),
@@ -108,13 +93,41 @@ fn describe(kind: NoticeType) -> (&'static str, Value) {
         NoticeType::WalletCredited => (
             "Your organization wallet was topped up.",
             json!({
-                "topupId": "top_01jz0000000000000000000000",
+                "topUpId": "top_01jz0000000000000000000000",
                 "amount": 1_000_000,
                 "currency": "USD",
                 "available": 1_000_000,
             }),
         ),
-        NoticeType::RewardCreated => ("A reward came to be, pending or held.", reward()),
-        NoticeType::RewardReleased => ("A held reward has been funded.", reward()),
+        NoticeType::RewardCreated => ("A reward came to be, pending or held.", reward("pending")),
+        NoticeType::RewardReleased => ("A held reward has been funded.", reward("pending")),
     }
+}
+
+/// What every action attempt tells, and `more`.
+fn attempt(more: Value) -> Value {
+    let mut data = json!({
+        "actionAttemptId": "att_01jz0000000000000000000000",
+        "aktvatorId": "aktv_01jz0000000000000000000000",
+        "campaignId": "camp_01jz0000000000000000000000",
+        "gigId": "gig_01jz0000000000000000000000",
+        "eventId": "evt_01jz0000000000000000000000",
+    });
+    if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
+        data.extend(more);
+    }
+    data
+}
+
+fn reward(status: &str) -> Value {
+    json!({
+        "rewardId": "rwd_01jz0000000000000000000000",
+        "eventId": "evt_01jz0000000000000000000000",
+        "aktvatorId": "aktv_01jz0000000000000000000000",
+        "campaignId": "camp_01jz0000000000000000000000",
+        "ruleKey": "pro_signup",
+        "amount": 2500,
+        "currency": "USD",
+        "status": status,
+    })
 }

@@ -38,7 +38,7 @@ pub(crate) fn routes() -> Vec<Route> {
                 parameter("from", "Taken (`acceptedAt`) at or after this time, RFC 3339."),
                 parameter("to", "Taken before this time, RFC 3339."),
             ])
-            .gives::<Listing<EventView>>(200),
+            .gives_page::<EventView>(),
         Route::new(Method::GET, "/events/{id}", "getEvent", read, get)
             .summary("Fetch a single event: status, decision, arithmetic, caps, timeline.")
             .gives::<EventView>(200),

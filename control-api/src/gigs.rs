@@ -34,7 +34,7 @@ pub(crate) fn routes() -> Vec<Route> {
                 parameter("status", "draft, published, paused, closed."),
                 parameter("actionType", "What `eventType` must equal."),
             ])
-            .gives::<Listing<Gig>>(200),
+            .gives_page::<Gig>(),
         Route::new(Method::POST, "/gigs", "createGig", write, create)
             .summary("Create a gig inside an existing campaign.")
             .takes::<NewGig>()

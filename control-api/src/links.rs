@@ -37,7 +37,7 @@ pub(crate) fn routes() -> Vec<Route> {
                 parameter("code", "The code."),
                 parameter("archived", "true or false."),
             ])
-            .gives::<Listing<LinkView>>(200),
+            .gives_page::<LinkView>(),
         Route::new(Method::POST, LIST, "createLink", write, create)
             .summary("Create a link that records a click before it redirects.")
             .query(&[parameter(

@@ -45,7 +45,7 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::new(Method::GET, VERSIONS, "listRewardRulesVersions", read, list)
             .summary("List the versions of the reward rules, newest first.")
             .query(PAGE)
-            .gives::<Listing<RulebookVersion>>(200),
+            .gives_page::<RulebookVersion>(),
         Route::new(Method::GET, VERSION, "getRewardRulesVersion", read, version)
             .summary("Fetch one version of the reward rules.")
             .gives::<RulebookVersion>(200),

@@ -34,7 +34,7 @@ pub(crate) fn routes() -> Vec<Route> {
                 parameter("status", "pending, held."),
                 parameter("eventId", "Only those of this event."),
             ])
-            .gives::<Listing<Reward>>(200),
+            .gives_page::<Reward>(),
         Route::new(Method::GET, "/rewards/{id}", "getReward", read, get)
             .summary(
                 "Fetch a single reward, with the rule, version, arithmetic and caps behind it.",

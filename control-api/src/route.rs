@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use http::Method;
 use schemas::fault::ApiError;
+use utoipa::PartialSchema as _;
 use utoipa::openapi::{RefOr, Schema};
 
 use crate::call::{Call, Reply};
 use crate::config::BODY_LEN_MAX;
+use crate::page::Listing;
 
 /// What a handler comes to.
 pub(crate) type Answer = Result<Reply, ApiError>;
@@ -65,6 +67,14 @@ impl Shape {
         let name = T::name().into_owned();
         let mut schemas = vec![(name.clone(), T::schema())];
         T::schemas(&mut schemas);
+        Self { name, schemas }
+    }
+
+    /// A page of `T`s; a generic type has no name of its own.
+    fn page_of<T: utoipa::ToSchema>() -> Self {
+        let Self { name, mut schemas } = Self::of::<T>();
+        let name = format!("{name}Page");
+        schemas.push((name.clone(), Listing::<T>::schema()));
         Self { name, schemas }
     }
 }
@@ -149,6 +159,11 @@ impl Route {
     /// Succeeds with this status and shape.
     pub(crate) fn gives<T: utoipa::ToSchema>(self, status: u16) -> Self {
         Self { status, answer: Some(Shape::of::<T>()), ..self }
+    }
+
+    /// Succeeds with a page of these.
+    pub(crate) fn gives_page<T: utoipa::ToSchema>(self) -> Self {
+        Self { answer: Some(Shape::page_of::<T>()), ..self }
     }
 
     /// Succeeds with this status and no body.

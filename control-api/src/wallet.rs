@@ -58,7 +58,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .summary("List the ledger, newest first.")
             .query(PAGE)
             .query(&[MODE, parameter("kind", "topup, reserve, release.")])
-            .gives::<Listing<TransactionView>>(200),
+            .gives_page::<TransactionView>(),
     ]
 }
 
@@ -311,6 +311,7 @@ impl Listed for proto::LedgerTransaction {
 }
 
 async fn transactions(mut call: Call) -> Answer {
+    organizations::own(&call).await?;
     let scope = call.organization_scope()?;
     let kinds: Option<Filter<String>> = call.query.filter("kind");
     let asked = call.query.page_of::<String>()?;

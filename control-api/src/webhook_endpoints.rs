@@ -44,7 +44,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .summary("List webhook endpoints.")
             .query(PAGE)
             .query(&[MODE])
-            .gives::<Listing<EndpointView>>(200),
+            .gives_page::<EndpointView>(),
         Route::new(Method::POST, LIST, "createWebhookEndpoint", write, create)
             .summary("Register an endpoint. Its secret is in this answer and never again.")
             .query(&[MODE])

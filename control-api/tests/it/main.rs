@@ -1,0 +1,14 @@
+//! The control API in process: its router over stores in memory, with a small fold beside it.
+
+mod attribution;
+mod fold;
+mod lists;
+mod money;
+mod outage;
+mod replay;
+mod routes;
+mod statuses;
+mod tenants;
+mod validation;
+mod webhooks;
+mod world;
