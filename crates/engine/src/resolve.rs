@@ -36,11 +36,12 @@ pub(crate) fn resolve<'a>(
 ) -> Result<Facts<'a>, Stop> {
     let scope = entry.scope;
     let named = Named::look_up(look, scope, event);
-    // Asked for before the way stops, so that one fetch brings both.
+    // Rows are asked for as soon as their keys are known, so that one fetch brings them together.
     let by_client = event.campaign.map(|id| Terrain::look_up(look, entry, id));
     let named = named?;
-    let aktvators: Vec<_> =
-        named.aktvators().map(|id| look.aktvator(Key::Aktvator(scope, id))).collect();
+    for id in named.aktvators() {
+        let _ = look.aktvator(Key::Aktvator(scope, id));
+    }
     let campaign = event.campaign.or(named.campaign());
     let terrain = match (by_client, campaign) {
         (Some(terrain), _) => terrain?,
@@ -56,9 +57,6 @@ pub(crate) fn resolve<'a>(
     in_time(event, entry.accepted_at_ms, rulebook)?;
     let attribution = named.resolve(event, terrain.id, rulebook.attribution, &mut trail.notes)?;
     trail.attribution = Some(attribution);
-    for row in aktvators {
-        row?;
-    }
     let aktvator = look.aktvator(Key::Aktvator(scope, attribution.aktvator))?;
     let aktvator = aktvator.ok_or(Stop::Refused(Code::UnknownAttribution, "aktvator"))?;
     if aktvator.status != "approved" {

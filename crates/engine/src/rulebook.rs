@@ -120,6 +120,11 @@ impl Rulebook {
     pub fn source(&self) -> Bytes {
         self.source.clone()
     }
+
+    /// The local date in the rulebook's zone at `at_ms`, milliseconds since the epoch.
+    pub(crate) fn local_date(&self, at_ms: i64) -> LocalDate {
+        LocalDate::of(&self.zone, at_ms)
+    }
 }
 
 impl PartialEq for Rulebook {
@@ -163,12 +168,5 @@ impl Uniqueness {
             facts.scope,
             Slot { campaign: facts.campaign, of: self.of, bucket, subject },
         ))
-    }
-}
-
-impl Rulebook {
-    /// The local date of an instant, if any rule asks for a bucket of it; else the epoch's.
-    pub(crate) fn local_date(&self, at_ms: i64) -> LocalDate {
-        LocalDate::of(&self.zone, at_ms)
     }
 }

@@ -70,7 +70,7 @@ impl Script {
         let body = match (verb, words.as_slice()) {
             ("event", [key, fields @ ..]) => return Some(self.event(key, fields)),
             ("credit", [id, amount, currency @ ..]) => {
-                return Some(self.credit(number(id), *amount, currency.first().unwrap_or(&"USD")));
+                return Some(self.credit(number(id), amount, currency.first().unwrap_or(&"USD")));
             }
             ("wallet", _) => return Some(self.wallet()),
             ("count", _) => {
