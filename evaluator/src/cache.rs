@@ -56,7 +56,7 @@ impl Cache {
 }
 
 /// Rows that are written once and hardly ever read by a decision would only push out the others.
-fn is_asked_for_again(key: &Key) -> bool {
+pub(crate) fn is_asked_for_again(key: &Key) -> bool {
     !matches!(
         key,
         Key::Event(..)

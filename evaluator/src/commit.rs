@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use engine::entry::Body;
 use engine::{Key, Row, Verdict};
 use prost::Message;
+use rustc_hash::FxHashSet;
 use schemas::proto::{Outcome, Record};
 use storage::error::{Error, Kind};
 use storage::log::{EventLog, Topic};
@@ -50,24 +50,39 @@ impl Draft {
         self.appends.extend(verdict.appends);
     }
 
-    /// As bytes, each key once.
+    /// As bytes. Of rows that many records write, only the newest value goes in; of the others, where
+    /// one is written twice, the later one holds.
     fn encode(&self) -> WriteSet {
-        let writes = self.writes.iter();
-        let mut rows: Vec<(Bytes, &Option<Arc<Row>>)> =
-            writes.map(|(key, row)| (key.encode(), row)).collect();
-        // Stable, so that of equal keys the last is the newest.
-        rows.sort_by(|a, b| a.0.cmp(&b.0));
-        let newest = rows.chunk_by(|a, b| a.0 == b.0).filter_map(|same| same.last());
-        let encoded = newest.map(|(key, row)| (key.clone(), row.as_ref().map(|row| row.encode())));
+        let mut later = FxHashSet::default();
+        let mut rows = Vec::with_capacity(self.writes.len());
+        for (key, row) in self.writes.iter().rev() {
+            if !is_shared(key) || later.insert(key) {
+                rows.push((key.encode(), row.as_ref().map(|row| row.encode())));
+            }
+        }
+        rows.reverse();
         WriteSet {
             seq: self.head.seq,
             next_offset: self.head.next_offset,
             log_identity: self.head.log_identity,
             fold_time_ms: self.head.fold_time_ms,
-            rows: encoded.collect(),
+            rows,
             outcomes: self.outcomes.iter().map(|o| o.encode_to_vec().into()).collect(),
         }
     }
+}
+
+/// Do many records write the row? What is made for one event is written once, or seldom twice.
+const fn is_shared(key: &Key) -> bool {
+    !matches!(
+        key,
+        Key::Event(..)
+            | Key::Reward(..)
+            | Key::Unique(..)
+            | Key::EventIndex(..)
+            | Key::RewardIndex(..)
+            | Key::Ledger(..)
+    )
 }
 
 /// A write set that is durable.

@@ -8,7 +8,7 @@ use engine::{Entry, Key, Row, Settings, Snapshot};
 use storage::error::{Error, Kind};
 use storage::state::{Shard, StateStore};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, is_asked_for_again};
 use crate::claims::Claims;
 use crate::config::Config;
 use crate::overlay::{Overlay, Value};
@@ -16,6 +16,9 @@ use crate::overlay::{Overlay, Value};
 /// More rounds than any record needs: what a round asks for depends on what the one before found, as
 /// in event, code, rulebook, counters.
 const PLAN_ROUNDS_MAX: usize = 16;
+
+/// Rows carried from one decision to the next; with more, the next begins with none.
+const CARRIED_MAX: usize = 8_192;
 
 /// Where the answers came from, in keys.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +33,8 @@ pub(crate) struct Sources {
 pub(crate) struct Rows {
     state: StateStore,
     shard: Shard,
+    /// What the last decision saw and made, as far as the next may ask for it.
+    carried: Snapshot,
     overlay: Overlay,
     cache: Cache,
     pub(crate) claims: Claims,
@@ -43,16 +48,18 @@ impl Rows {
         let claims = Claims::rebuild(state.clone(), shard, filter_bytes_max);
         let cache = Cache::new(config.cache_rows_max);
         let (overlay, sources) = (Overlay::default(), Sources::default());
-        Self { state, shard, overlay, cache, claims, sources }
+        let carried = Snapshot::default();
+        Self { state, shard, carried, overlay, cache, claims, sources }
     }
 
-    /// Everything `entries` may touch.
+    /// Everything `entries` may touch, and what was decided last: what every event asks for is in it
+    /// already, so that planning mostly needs one round. Give it back with [`Rows::decided`].
     pub(crate) async fn snapshot(
         &mut self,
         settings: &Settings,
         entries: &[Entry],
     ) -> Result<Snapshot, Error> {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = std::mem::take(&mut self.carried);
         let mut want = Vec::new();
         for _ in 0..PLAN_ROUNDS_MAX {
             engine::plan(settings, entries, &snapshot, &mut want);
@@ -73,8 +80,12 @@ impl Rows {
         Ok(snapshot.get(&key).flatten().cloned())
     }
 
-    /// A decision of write set `seq` makes these values.
-    pub(crate) fn decided(&mut self, seq: u64, writes: &[(Key, Value)]) {
+    /// A decision of write set `seq` makes these values, which `snapshot` now holds.
+    pub(crate) fn decided(&mut self, seq: u64, writes: &[(Key, Value)], mut snapshot: Snapshot) {
+        snapshot.retain(is_asked_for_again);
+        if snapshot.len() <= CARRIED_MAX {
+            self.carried = snapshot;
+        }
         for (key, value) in writes {
             if value.is_some() {
                 self.claims.note(key);

@@ -132,7 +132,7 @@ impl Term {
             let mut snapshot = self.rows.snapshot(&self.context.settings, now).await?;
             let settings = &self.context.settings;
             let verdict = engine::decide(settings, self.head.fold_time_ms, now, &mut snapshot);
-            self.rows.decided(self.head.seq, &verdict.writes);
+            self.rows.decided(self.head.seq, &verdict.writes, snapshot);
             self.head.fold_time_ms = verdict.fold_time_ms;
             draft.extend(verdict);
             rest = later;

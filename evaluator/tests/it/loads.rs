@@ -46,7 +46,11 @@ async fn repeats_and_conflicts_are_told_from_new_events_however_far_apart() {
     decided(&log, &state, 0).await;
     evaluator.stop().await;
     let expected = [
-        "zero_amount", "duplicate", "idempotency_conflict", "idempotency_conflict", "rewarded",
+        "zero_amount",
+        "duplicate",
+        "idempotency_conflict",
+        "idempotency_conflict",
+        "rewarded",
         "duplicate",
     ];
     assert_eq!(codes(&log, 0).await, expected);

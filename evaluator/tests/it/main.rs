@@ -4,3 +4,7 @@ mod loads;
 mod recovery;
 mod support;
 mod throughput;
+
+/// As the binary has it, so that what is measured is what runs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

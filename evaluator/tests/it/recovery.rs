@@ -38,9 +38,14 @@ async fn a_crash_or_failure_at_any_step_changes_nothing_of_the_outcome() {
     evaluator.stop().await;
     let expected = outcomes(&log, 0).await;
     let steps = [
-        (Op::Commit, Step::Before), (Op::Commit, Step::Written), (Op::Commit, Step::Answer),
-        (Op::Acquire, Step::Written), (Op::Acquire, Step::Answer), (Op::Read, Step::Before),
-        (Op::Get, Step::Answer), (Op::Scan, Step::Before),
+        (Op::Commit, Step::Before),
+        (Op::Commit, Step::Written),
+        (Op::Commit, Step::Answer),
+        (Op::Acquire, Step::Written),
+        (Op::Acquire, Step::Answer),
+        (Op::Read, Step::Before),
+        (Op::Get, Step::Answer),
+        (Op::Scan, Step::Before),
     ];
     for (op, step) in steps {
         for nth in 1..=6 {

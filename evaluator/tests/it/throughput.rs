@@ -28,7 +28,11 @@ async fn events_per_second() {
         append(&log, partition, vec![shop.credit(1, 1 << 50)]).await;
         for from in (0..EVENTS).step_by(APPENDED_AT_ONCE) {
             let events = (from..from + APPENDED_AT_ONCE).map(|n| {
-                shop.purchase(&format!("order-{n}"), 1_000 + n as i64 % 9_000, &format!("c{}", n % 20_000))
+                shop.purchase(
+                    &format!("order-{n}"),
+                    1_000 + n as i64 % 9_000,
+                    &format!("c{}", n % 20_000),
+                )
             });
             append(&log, partition, events.collect()).await;
         }

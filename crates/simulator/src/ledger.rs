@@ -1,0 +1,94 @@
+//! L1: ledger entries sum to zero, balances are folds of them, and what is available never goes below
+//! zero.
+
+use std::collections::BTreeMap;
+
+use engine::{IndexKind, Key};
+use prost::Message;
+use schemas::partition::Scope;
+use schemas::proto::{Account, LedgerRow, RewardRow, WalletRow};
+use storage::state::KeyRange;
+
+use crate::invariant::{Checked, Invariant, Violation, ensure};
+use crate::life::shard;
+use crate::model::Books;
+use crate::oracle::{Found, unreadable};
+use crate::world::PARTITIONS;
+
+/// Checks the wallet, the ledger and the rewards of a scope against each other and the model.
+pub(crate) async fn balances(found: &Found, scope: Scope, books: Option<&Books>) -> Checked {
+    let wallet = wallet(found, scope).await?;
+    let accounts = accounts(found, scope).await?;
+    let of = |account: Account| accounts.get(&(account as i32)).copied().unwrap_or_default();
+    let rows = (wallet.external, wallet.available, wallet.reserved);
+    let entries =
+        (of(Account::External), of(Account::WalletAvailable), of(Account::WalletReserved));
+    ensure(rows == entries, Invariant::L1, || {
+        format!("{scope}: the wallet says {rows:?}, its entries {entries:?}")
+    })?;
+    let model = books.map_or((0, 0), |books| (books.available, books.reserved));
+    ensure((wallet.available, wallet.reserved) == model, Invariant::Model, || {
+        format!("{scope}: wallet {wallet:?}, the model says {model:?}")
+    })?;
+    let (pending, held) = rewards(found, scope).await?;
+    ensure((pending, held) == (wallet.reserved, wallet.held), Invariant::L1, || {
+        format!("{scope}: rewards of {pending} pending, {held} held; wallet {wallet:?}")
+    })
+}
+
+async fn wallet(found: &Found, scope: Scope) -> Result<WalletRow, Violation> {
+    let shard = shard(scope.partition(PARTITIONS));
+    let rows = found.state.get(shard, &[Key::Wallet(scope).encode()]).await.map_err(unreadable)?;
+    let row = rows.into_iter().flatten().next();
+    Ok(row.map(WalletRow::decode).transpose().map_err(unreadable)?.unwrap_or_default())
+}
+
+/// What each account's entries add up to. Every transaction is balanced, and what is available is
+/// never below zero on the way.
+async fn accounts(found: &Found, scope: Scope) -> Result<BTreeMap<i32, i64>, Violation> {
+    let mut accounts = BTreeMap::new();
+    for row in scan(found, scope, Key::index_range(scope, IndexKind::Ledger)).await? {
+        for transaction in LedgerRow::decode(row).map_err(unreadable)?.transactions {
+            let sum: i64 = transaction.entries.iter().map(|entry| entry.amount).sum();
+            ensure(sum == 0, Invariant::L1, || format!("{transaction:?} is not balanced"))?;
+            for entry in &transaction.entries {
+                *accounts.entry(entry.account).or_default() += entry.amount;
+            }
+            let available = accounts.get(&(Account::WalletAvailable as i32)).copied();
+            ensure(available >= Some(0), Invariant::L1, || {
+                format!("{scope}: {available:?} available after {transaction:?}")
+            })?;
+        }
+    }
+    Ok(accounts)
+}
+
+/// What pending and held rewards add up to.
+async fn rewards(found: &Found, scope: Scope) -> Result<(i64, i64), Violation> {
+    let first = Key::Reward(scope, schemas::id::RewardId::from_u128(0)).encode();
+    let last = Key::Reward(scope, schemas::id::RewardId::from_u128(u128::MAX)).encode();
+    let (mut pending, mut held) = (0, 0);
+    for row in scan(found, scope, (first, last)).await? {
+        let reward = RewardRow::decode(row).map_err(unreadable)?;
+        match reward.status.as_str() {
+            "pending" => pending += reward.amount,
+            "held" => held += reward.amount,
+            other => {
+                let message = format!("{scope}: a reward is {other}");
+                return Err(Violation::new(Invariant::L1, message));
+            }
+        }
+    }
+    Ok((pending, held))
+}
+
+/// The rows of a range, in key order.
+pub(crate) async fn scan(
+    found: &Found,
+    scope: Scope,
+    (from, to): (bytes::Bytes, bytes::Bytes),
+) -> Result<Vec<bytes::Bytes>, Violation> {
+    let shard = shard(scope.partition(PARTITIONS));
+    let rows = found.state.scan(shard, KeyRange { from, to }, false, usize::MAX).await;
+    Ok(rows.map_err(unreadable)?.into_iter().map(|(_, row)| row).collect())
+}
