@@ -14,7 +14,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::query::Query;
+use crate::route::{Parameter, parameter};
 use crate::{Config, ControlParts};
+
+/// The query parameter of [`Call::organization_scope`].
+pub(crate) const MODE: Parameter = parameter("mode", "live or test; for the operator only.");
 
 /// What a handler gets: who asks, for what, and everything it may use.
 pub(crate) struct Call {

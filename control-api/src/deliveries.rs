@@ -15,13 +15,13 @@ use storage::state::Group;
 use utoipa::ToSchema;
 
 use crate::ControlParts;
-use crate::call::{Call, Reply};
+use crate::call::{Call, MODE, Reply};
 use crate::error;
 use crate::fold::read;
 use crate::page::{Listing, PAGE, invalid_cursor};
 use crate::query::{Filter, PageAsked};
 use crate::route::{Access, Answer, Route, parameter};
-use crate::webhook_endpoints::{self, MODE};
+use crate::webhook_endpoints;
 
 /// Rows of one scan.
 const ROWS_PER_SCAN: usize = 128;

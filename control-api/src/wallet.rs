@@ -18,13 +18,13 @@ use sha2::Sha256;
 use storage::catalog::FieldFilter;
 use utoipa::ToSchema;
 
-use crate::call::{Call, Input, Reply};
+use crate::call::{Call, Input, MODE, Reply};
 use crate::events::passes;
 use crate::history::{self, Listed, Place};
 use crate::organizations;
 use crate::page::{Listing, PAGE};
 use crate::query::{Filter, PageAsked};
-use crate::route::{Access, Answer, Parameter, Route, parameter};
+use crate::route::{Access, Answer, Route, parameter};
 use crate::stored::{Stored as _, Within};
 use crate::{Config, ControlParts, error};
 
@@ -34,8 +34,6 @@ const PAYABLE_MS: i64 = 24 * 3_600_000;
 const AMOUNT_MAX: i64 = (1 << 53) - 1;
 /// How many pages of pending top-ups are summed.
 const PENDING_PAGES_MAX: usize = 10;
-
-const MODE: Parameter = parameter("mode", "live or test; for the operator only.");
 
 /// The operations.
 pub(crate) fn routes() -> Vec<Route> {

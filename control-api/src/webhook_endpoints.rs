@@ -16,11 +16,11 @@ use storage::catalog::FieldFilter;
 use utoipa::ToSchema;
 
 use crate::Config;
-use crate::call::{Call, Input, Reply};
+use crate::call::{Call, Input, MODE, Reply};
 use crate::fields;
 use crate::page::{Listing, PAGE};
 use crate::query::PageAsked;
-use crate::route::{Access, Answer, Parameter, Replay, Route, parameter};
+use crate::route::{Access, Answer, Replay, Route};
 use crate::stored::{Edit, Stored as _, Within};
 
 /// Endpoints of an organization in one mode.
@@ -29,9 +29,6 @@ const ENDPOINTS_MAX: usize = 25;
 const NAME_LEN_MAX: usize = 100;
 /// Bytes of a notice type's name.
 const TYPE_LEN_MAX: usize = 64;
-
-/// For the operator, who has no mode of their own.
-pub(crate) const MODE: Parameter = parameter("mode", "live or test; for the operator only.");
 
 /// The operations.
 pub(crate) fn routes() -> Vec<Route> {
