@@ -176,9 +176,14 @@ mod tests {
     #[test]
     fn refused_text() {
         for text in [
-            "camp_", "camp_8zzzzzzzzzzzzzzzzzzzzzzzzz", "gig_0000000000000000000000000a",
-            "camp_0000000000000000000000000A", "camp_0000000000000000000000000u",
-            "camp_0000000000000000000000000", "camp_é000000000000000000000000", "",
+            "camp_",
+            "camp_8zzzzzzzzzzzzzzzzzzzzzzzzz",
+            "gig_0000000000000000000000000a",
+            "camp_0000000000000000000000000A",
+            "camp_0000000000000000000000000u",
+            "camp_0000000000000000000000000",
+            "camp_é000000000000000000000000",
+            "",
         ] {
             assert!(text.parse::<CampaignId>().is_err(), "{text}");
         }

@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn halves_go_to_the_even_neighbour() {
-        let cases = [(1, 2, 0), (3, 2, 2), (5, 2, 2), (-1, 2, 0), (-3, 2, -2), (7, 3, 2), (8, 3, 3)];
+        let cases =
+            [(1, 2, 0), (3, 2, 2), (5, 2, 2), (-1, 2, 0), (-3, 2, -2), (7, 3, 2), (8, 3, 3)];
         for (numerator, denominator, want) in cases {
             assert_eq!(half_even(numerator, denominator), Some(want), "{numerator}/{denominator}");
         }
