@@ -23,6 +23,8 @@ pub struct Config {
     pub endpoint_in_flight_max: usize,
     /// How long deliveries are kept after they are done with.
     pub delivery_retention: Span,
+    /// How long outcomes and clicks stay on their logs after they were followed.
+    pub log_retention: Span,
     /// Outcomes or clicks read at once.
     pub batch_records: usize,
     /// Bytes of outcomes or clicks read at once.
@@ -42,6 +44,7 @@ impl Default for Config {
             in_flight_max: 1_024,
             endpoint_in_flight_max: 10,
             delivery_retention: Span(Duration::from_secs(30 * 86_400)),
+            log_retention: Span(Duration::from_secs(7 * 86_400)),
             batch_records: 4_096,
             batch_bytes: Size(4 << 20),
             analytics_linger: Span::from_ms(50),

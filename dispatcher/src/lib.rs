@@ -33,6 +33,7 @@ mod send;
 pub mod sign;
 mod store;
 pub mod transport;
+mod trim;
 
 use std::sync::Arc;
 
@@ -105,6 +106,7 @@ pub async fn run(parts: DispatcherParts, shutdown: Shutdown) {
             tasks.spawn("analytics", follower.run(shutdown.clone()));
         }
     }
+    tasks.spawn("trim", trim::run(shared.clone(), analytics, shutdown.clone()));
     tasks.spawn("dispatcher-report", async move {
         shared.board.report(&shared.log, &shared.clock, &shutdown).await;
     });

@@ -172,6 +172,32 @@ impl EventLog {
         }
     }
 
+    /// The first offset in `offsets` whose record does not satisfy `before`, by halving: the records must
+    /// satisfy it up to there and not after. The end of `offsets` where all do.
+    ///
+    /// # Errors
+    /// As [`EventLog::read`].
+    pub async fn partition_point(
+        &self,
+        topic: Topic,
+        partition: u16,
+        offsets: std::ops::Range<u64>,
+        before: impl Fn(Bytes) -> bool,
+    ) -> Result<u64, Error> {
+        let (mut low, mut high) = (offsets.start, offsets.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let limit = ReadLimit { records: 1, bytes: 1 };
+            let record = self.read(topic, partition, middle, limit).await?.pop();
+            if record.is_some_and(|record| before(record.bytes)) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
     /// Lets go of stored batches whose records are all below `before`. The newest batch stays, so
     /// offsets never start again; records at or above `before` stay always.
     ///

@@ -8,6 +8,7 @@ use prost::Message;
 use schemas::id::{AktvatorId, CampaignId, LinkId};
 use schemas::proto::{self, outcome::Body};
 use schemas::time::Timestamp;
+use serve::config::Span;
 use storage::analytics::{
     AnalyticsFault, FaultyAnalytics, Granularity, Metrics, PerformanceQuery, SqliteAnalytics,
 };
@@ -136,6 +137,31 @@ async fn counted_once_over_restarts() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     running.stop().await;
     assert_eq!(totals(&world).await, WANT);
+}
+
+/// Nothing is let go before its retention or before both consumers have followed it.
+#[tokio::test(start_paused = true)]
+async fn followed_logs_are_trimmed_after_their_retention() {
+    let mut world = World::new();
+    world.config.log_retention = Span::from_secs(3_600);
+    let partition = scope(5).partition(PARTITIONS);
+    let (log, _) = world.memory.open();
+    let starts = async || {
+        let outcomes = log.bounds(Topic::Outcomes, partition).await.expect("bounds");
+        let clicks = log.bounds(Topic::Clicks, partition).await.expect("bounds");
+        (outcomes.start, outcomes.end, clicks.start)
+    };
+    feed(&world).await;
+    log.append(Topic::Clicks, vec![(partition, click())]).await.expect("appended");
+    let (transport, _) = scripted(|_| Reply::status(200));
+    let running = world.start(transport);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(starts().await, (0, 48, 0));
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    running.stop().await;
+    // The newest stored batch always stays: 7 outcomes at once, 48 in all; one click after 30.
+    assert_eq!(starts().await, (42, 48, 30));
+    assert_eq!(totals(&world).await, Metrics { clicks: 31, ..WANT });
 }
 
 /// What a newer build wrote is not passed over, and what came before it is counted.

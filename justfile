@@ -1,0 +1,24 @@
+# Recipes for people; `scripts/test` needs none of them.
+
+# All tests.
+test:
+    ./scripts/test
+
+# Every figure beside its floor, on this machine.
+bench:
+    cargo build --release -p aktvator -p bench
+    target/release/bench ingest
+    target/release/bench evaluator
+
+# The whole CDNOW purchase log, in order and under kill -9.
+replay:
+    cargo build --release -p aktvator -p bench
+    bench/cdnow/fetch
+    target/release/bench replay cdnow
+    target/release/bench replay cdnow --chaos
+
+# Format, lints, and who may depend on whom (cargo-deny must be installed).
+lint:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo deny check bans licenses sources
