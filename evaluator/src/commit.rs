@@ -1,13 +1,12 @@
 //! What is decided, on its way to the store: one task commits write sets one after another while the
 //! owner decides the next.
 
-use std::sync::Arc;
-
 use engine::entry::Body;
-use engine::{Key, Row, Verdict};
+use engine::{Key, Verdict};
 use prost::Message;
 use rustc_hash::FxHashSet;
 use schemas::proto::{Outcome, Record};
+use serve::Clock;
 use storage::error::{Error, Kind};
 use storage::log::{EventLog, Topic};
 use storage::state::{Epoch, Head, Shard, StateStore, WriteSet};
@@ -15,6 +14,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::intake::Batch;
+use crate::metrics;
+use crate::overlay::Writes;
 use crate::partition::Context;
 use crate::running::Running;
 
@@ -23,8 +24,8 @@ use crate::running::Running;
 pub(crate) struct Draft {
     /// What the head becomes.
     pub(crate) head: Head,
-    /// Later writes of a key win.
-    pub(crate) writes: Vec<(Key, Option<Arc<Row>>)>,
+    /// Of each decision in it; later writes of a key win.
+    pub(crate) writes: Vec<Writes>,
     pub(crate) outcomes: Vec<Outcome>,
     /// Records to append to the events log once this is committed.
     pub(crate) appends: Vec<Record>,
@@ -42,20 +43,22 @@ impl Draft {
         Self { head, oldest_accepted_ms: accepted.min(), ..Self::default() }
     }
 
-    /// Adds what a further part of the batch came to.
-    pub(crate) fn extend(&mut self, verdict: Verdict) {
+    /// Adds what a further part of the batch came to; gives its writes to look at.
+    pub(crate) fn extend(&mut self, verdict: Verdict) -> Writes {
+        let writes = Writes::new(verdict.writes);
         self.head.fold_time_ms = verdict.fold_time_ms;
-        self.writes.extend(verdict.writes);
+        self.writes.push(writes.clone());
         self.outcomes.extend(verdict.outcomes);
         self.appends.extend(verdict.appends);
+        writes
     }
 
     /// As bytes. Of rows that many records write, only the newest value goes in; of the others, where
     /// one is written twice, the later one holds.
     fn encode(&self) -> WriteSet {
         let mut later = FxHashSet::default();
-        let mut rows = Vec::with_capacity(self.writes.len());
-        for (key, row) in self.writes.iter().rev() {
+        let mut rows = Vec::with_capacity(self.writes.iter().map(|writes| writes.len()).sum());
+        for (key, row) in self.writes.iter().rev().flat_map(|writes| writes.iter().rev()) {
             if !is_shared(key) || later.insert(key) {
                 rows.push((key.encode(), row.as_ref().map(|row| row.encode())));
             }
@@ -85,19 +88,11 @@ const fn is_shared(key: &Key) -> bool {
     )
 }
 
-/// A write set that is durable.
-#[derive(Debug)]
-pub(crate) struct Committed {
-    pub(crate) draft: Draft,
-    /// Encoding and committing, in seconds.
-    pub(crate) seconds: f64,
-}
-
 /// The task that commits, and the way to it. What it has not begun is dropped with it.
 #[derive(Debug)]
 pub(crate) struct Committer {
     drafts: mpsc::Sender<Draft>,
-    results: mpsc::Receiver<Result<Committed, Error>>,
+    results: mpsc::Receiver<Result<u64, Error>>,
     in_flight: usize,
     in_flight_max: usize,
     _task: Running,
@@ -109,7 +104,8 @@ impl Committer {
         let in_flight_max = context.config.write_sets_in_flight_max.max(1);
         let (drafts, inbox) = mpsc::channel(in_flight_max);
         let (outbox, results) = mpsc::channel(in_flight_max);
-        let lane = Lane { log: context.log.clone(), state: context.state.clone(), shard, epoch };
+        let (log, state) = (context.log.clone(), context.state.clone());
+        let lane = Lane { log, state, clock: context.clock.clone(), shard, epoch };
         let task = Running::spawn("committer", lane.run(inbox, outbox));
         Self { drafts, results, in_flight: 0, in_flight_max, _task: task }
     }
@@ -132,15 +128,15 @@ impl Committer {
         let _ = self.drafts.try_send(draft);
     }
 
-    /// The next result, where one is there already.
-    pub(crate) fn try_next(&mut self) -> Option<Result<Committed, Error>> {
+    /// The next result, where one is there already: the number of a write set that is durable now.
+    pub(crate) fn try_next(&mut self) -> Option<Result<u64, Error>> {
         let result = self.results.try_recv().ok()?;
         self.in_flight -= 1;
         Some(result)
     }
 
     /// Waits for the next result; for ever where nothing is on its way.
-    pub(crate) async fn next(&mut self) -> Result<Committed, Error> {
+    pub(crate) async fn next(&mut self) -> Result<u64, Error> {
         if self.in_flight == 0 {
             return std::future::pending().await;
         }
@@ -154,17 +150,14 @@ impl Committer {
 struct Lane {
     log: EventLog,
     state: StateStore,
+    clock: Clock,
     shard: Shard,
     epoch: Epoch,
 }
 
 impl Lane {
     /// Ends at the first failure: what was decided on top of it must not be committed.
-    async fn run(
-        self,
-        mut inbox: mpsc::Receiver<Draft>,
-        outbox: mpsc::Sender<Result<Committed, Error>>,
-    ) {
+    async fn run(self, mut inbox: mpsc::Receiver<Draft>, outbox: mpsc::Sender<Result<u64, Error>>) {
         while let Some(draft) = inbox.recv().await {
             let result = self.commit(draft).await;
             let failed = result.is_err();
@@ -176,11 +169,12 @@ impl Lane {
 
     /// A crash between the commit and the append loses nothing: the records also stand in the row
     /// [`Key::Continuations`], which the next owner appends again.
-    async fn commit(&self, mut draft: Draft) -> Result<Committed, Error> {
+    async fn commit(&self, mut draft: Draft) -> Result<u64, Error> {
         let started = Instant::now();
         self.state.commit(self.shard, self.epoch, draft.encode()).await?;
         append(&self.log, self.shard, draft.appends.drain(..)).await?;
-        Ok(Committed { draft, seconds: started.elapsed().as_secs_f64() })
+        metrics::committed(&draft, started, self.clock.now_ms());
+        Ok(draft.head.seq)
     }
 }
 

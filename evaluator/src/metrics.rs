@@ -10,7 +10,7 @@ use storage::log::Topic;
 use tokio::time::Instant;
 
 use crate::board::Figures;
-use crate::commit::Committed;
+use crate::commit::Draft;
 use crate::intake::Batch;
 use crate::partition::Context;
 use crate::rows::Sources;
@@ -71,14 +71,14 @@ pub(crate) fn decided(batch: &Batch, sources: Sources, started: Instant) {
     }
 }
 
-/// A write set became durable at `now_ms`.
-pub(crate) fn committed(committed: &Committed, now_ms: i64) {
-    histogram!(COMMIT_SECONDS).record(committed.seconds);
-    if let Some(accepted_ms) = committed.draft.oldest_accepted_ms {
+/// A write set, begun at `started`, became durable at `now_ms`.
+pub(crate) fn committed(draft: &Draft, started: Instant, now_ms: i64) {
+    histogram!(COMMIT_SECONDS).record(started.elapsed().as_secs_f64());
+    if let Some(accepted_ms) = draft.oldest_accepted_ms {
         let seconds = (now_ms - accepted_ms).max(0) as f64 / 1_000.0;
         histogram!(EVENT_TO_DECISION_SECONDS).record(seconds);
     }
-    for (code, count) in codes(&committed.draft.outcomes) {
+    for (code, count) in codes(&draft.outcomes) {
         counter!(DECISIONS, "code" => code).increment(count);
     }
 }

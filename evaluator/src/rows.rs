@@ -11,7 +11,7 @@ use storage::state::{Shard, StateStore};
 use crate::cache::{Cache, is_asked_for_again};
 use crate::claims::Claims;
 use crate::config::Config;
-use crate::overlay::{Overlay, Value};
+use crate::overlay::{Overlay, Value, Writes};
 
 /// More rounds than any record needs: what a round asks for depends on what the one before found, as
 /// in event, code, rulebook, counters.
@@ -81,24 +81,21 @@ impl Rows {
     }
 
     /// A decision of write set `seq` makes these values, which `snapshot` now holds.
-    pub(crate) fn decided(&mut self, seq: u64, writes: &[(Key, Value)], mut snapshot: Snapshot) {
+    pub(crate) fn decided(&mut self, seq: u64, writes: Writes, mut snapshot: Snapshot) {
         snapshot.retain(is_asked_for_again);
         if snapshot.len() <= CARRIED_MAX {
             self.carried = snapshot;
         }
-        for (key, value) in writes {
-            if value.is_some() {
-                self.claims.note(key);
-            }
-            self.overlay.put(seq, key.clone(), value.clone());
-        }
+        let made = writes.iter().filter(|(_, value)| value.is_some());
+        made.for_each(|(key, _)| self.claims.note(key));
+        self.overlay.put(seq, writes);
     }
 
-    /// Write set `seq`, which made these, is durable.
-    pub(crate) fn committed(&mut self, seq: u64, writes: Vec<(Key, Value)>) {
-        let keys = writes.into_iter().map(|(key, _)| key);
-        for (key, value) in self.overlay.committed(seq, keys) {
-            self.cache.put(key, value);
+    /// Write set `seq` is durable.
+    pub(crate) fn committed(&mut self, seq: u64) {
+        while let Some(writes) = self.overlay.take(seq) {
+            let kept = writes.iter().filter(|(key, _)| is_asked_for_again(key));
+            kept.for_each(|(key, value)| self.cache.put(key.clone(), value.clone()));
         }
     }
 

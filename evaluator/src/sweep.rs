@@ -163,8 +163,8 @@ async fn trim_log(context: &Context, shard: Shard, head: Head) -> Result<(), Err
     Ok(())
 }
 
-/// Was the record at `offset` accepted before `horizon_ms`? One that cannot be read counts as old: it
-/// stands in the dead letters.
+/// Was the record at `offset` accepted before `horizon_ms`? One that cannot be decoded counts as not:
+/// then less is let go of this time, and no record too early.
 async fn accepted_before(
     context: &Context,
     shard: Shard,
@@ -174,7 +174,7 @@ async fn accepted_before(
     let limit = ReadLimit { records: 1, bytes: 1 };
     let records = context.log.read(Topic::Events, shard.partition, offset, limit).await?;
     let accepted = records.first().and_then(|record| Record::decode(record.bytes.clone()).ok());
-    Ok(accepted.is_none_or(|record| record.accepted_at_ms < horizon_ms))
+    Ok(accepted.is_some_and(|record| record.accepted_at_ms < horizon_ms))
 }
 
 fn corrupt(error: prost::DecodeError) -> Error {

@@ -15,7 +15,7 @@ use storage::state::{Head, Shard};
 use tokio::time::Instant;
 
 use crate::chores::Chores;
-use crate::commit::{self, Committed, Committer, Draft};
+use crate::commit::{self, Committer, Draft};
 use crate::intake::{self, Batch};
 use crate::metrics;
 use crate::partition::Context;
@@ -83,7 +83,7 @@ impl Term {
         }
         if !self.committer.has_room() {
             let result = self.committer.next().await;
-            return Ok(self.settle(result)?);
+            return self.settle(result);
         }
         let (partition, from) = (self.shard.partition, self.head.next_offset);
         let batch = intake::read(&self.context.log, partition, from, self.limit()).await?;
@@ -132,9 +132,9 @@ impl Term {
             let mut snapshot = self.rows.snapshot(&self.context.settings, now).await?;
             let settings = &self.context.settings;
             let verdict = engine::decide(settings, self.head.fold_time_ms, now, &mut snapshot);
-            self.rows.decided(self.head.seq, &verdict.writes, snapshot);
             self.head.fold_time_ms = verdict.fold_time_ms;
-            draft.extend(verdict);
+            let writes = draft.extend(verdict);
+            self.rows.decided(self.head.seq, writes, snapshot);
             rest = later;
             // Deciding is all computation: others on this thread get their turn.
             tokio::task::yield_now().await;
@@ -149,11 +149,9 @@ impl Term {
         Ok(draft)
     }
 
-    fn settle(&mut self, result: Result<Committed, Error>) -> Result<(), Stop> {
-        let committed = result?;
+    fn settle(&mut self, result: Result<u64, Error>) -> Result<(), Stop> {
+        self.rows.committed(result?);
         self.committed_any = true;
-        metrics::committed(&committed, self.context.clock.now_ms());
-        self.rows.committed(committed.draft.head.seq, committed.draft.writes);
         self.report();
         Ok(())
     }

@@ -47,7 +47,7 @@ pub struct Options {
 impl Options {
     /// A run that takes a fraction of a second.
     pub const fn of(seed: u64) -> Self {
-        Self { seed, actions: 60, crashes_max: 8 }
+        Self { seed, actions: 120, crashes_max: 8 }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The evaluator over logs and stores in memory.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod loads;
 mod recovery;
 mod support;
