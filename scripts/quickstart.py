@@ -2,8 +2,8 @@
 """Runs the README's quickstart word for word and checks that a purchase goes the whole way.
 
 The first two blocks under "## Quickstart" keep running (the server and the webhook receiver); the
-third prints lines to paste, and those are pasted. Everything happens in a fresh data directory, on the
-README's own ports.
+third prints lines to paste, and those are pasted. Everything happens on the README's own ports, in a fresh
+folder below target/, from which cargo finds the workspace; a data directory of your own is not touched.
 """
 import os
 import re
@@ -24,8 +24,8 @@ def blocks():
     return re.findall(r"```sh\n(.*?)```", section, re.S)
 
 
-def start(command, log):
-    return subprocess.Popen(["bash", "-c", command], cwd=ROOT, stdout=log, stderr=log,
+def start(command, log, folder):
+    return subprocess.Popen(["bash", "-c", command], cwd=folder, stdout=log, stderr=log,
                             start_new_session=True)
 
 
@@ -46,8 +46,8 @@ def ready():
         return False
 
 
-def bash(script):
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=ROOT, text=True,
+def bash(script, folder):
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=folder, text=True,
                           capture_output=True, timeout=600)
     if done.returncode != 0:
         sys.exit(f"quickstart: {script}\nended with {done.returncode}\n{done.stdout}{done.stderr}")
@@ -56,20 +56,19 @@ def bash(script):
 
 def main():
     serve, listen, quickstart = blocks()
-    kept = None
-    data = os.path.join(ROOT, "aktvator-data")
-    if os.path.exists(data):
-        kept = tempfile.mkdtemp(dir=ROOT)
-        shutil.move(data, kept)
+    if ready():
+        sys.exit("quickstart: something answers on port 9600 already; stop it first")
+    os.makedirs(os.path.join(ROOT, "target"), exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="quickstart-", dir=os.path.join(ROOT, "target"))
     log = tempfile.NamedTemporaryFile("w+", suffix=".log")
     received = tempfile.NamedTemporaryFile("w+", suffix=".log")
     running = []
     try:
-        running.append(start(serve, log))
+        running.append(start(serve, log, folder))
         wait_until("a ready server", ready, 1200)
-        running.append(start(listen, received))
-        printed = bash(quickstart)
-        pasted = bash(printed[printed.index("#"):])
+        running.append(start(listen, received, folder))
+        printed = bash(quickstart, folder)
+        pasted = bash(printed[printed.index("#"):], folder)
         for wanted in ('"status":"evaluated"', '"code":"rewarded"', "302 to https://example.com/signup?akt_id=", '"amount":980'):
             if wanted not in pasted:
                 sys.exit(f"quickstart: no {wanted} in\n{pasted}")
@@ -89,10 +88,7 @@ def main():
             os.killpg(process.pid, signal.SIGTERM)
         for process in running:
             process.wait(timeout=60)
-        shutil.rmtree(data, ignore_errors=True)
-        if kept:
-            shutil.move(os.path.join(kept, "aktvator-data"), data)
-            os.rmdir(kept)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

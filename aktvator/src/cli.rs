@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::listen::Listen;
-use crate::node;
+use crate::node::{self, Failure};
 use crate::quickstart::{self, Quickstart};
 
 /// Exit status of a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
@@ -89,7 +89,14 @@ impl Serve {
             print!("{}", config.to_toml());
             return ExitCode::SUCCESS;
         }
-        ended(node::run(config))
+        match node::run(config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failure::Config(message)) => {
+                eprintln!("aktvator: {message}");
+                ExitCode::from(EXIT_CONFIG)
+            }
+            Err(Failure::Start(message)) => ended(Err(message)),
+        }
     }
 
     /// The flags that were given, as the table that goes over file and environment.

@@ -65,10 +65,29 @@ pub(crate) struct Log {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Storage {
-    /// Partitions of the log; fixed once the data directory is made.
-    pub(crate) partitions: u16,
+    /// Partitions of the log, 1 to 1024; fixed once the data directory is made.
+    pub(crate) partitions: Partitions,
     /// Below so much free space the log takes nothing more: ingest answers 503 until there is room.
     pub(crate) min_free: Size,
+}
+
+/// How many partitions the log has.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub(crate) struct Partitions(pub(crate) u16);
+
+impl TryFrom<u16> for Partitions {
+    type Error = &'static str;
+
+    fn try_from(number: u16) -> Result<Self, Self::Error> {
+        if (1..=1024).contains(&number) { Ok(Self(number)) } else { Err("must be from 1 to 1024") }
+    }
+}
+
+impl From<Partitions> for u16 {
+    fn from(partitions: Partitions) -> Self {
+        partitions.0
+    }
 }
 
 impl Default for Config {
@@ -100,7 +119,7 @@ impl Default for Log {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { partitions: 16, min_free: Size(256 << 20) }
+        Self { partitions: Partitions(16), min_free: Size(256 << 20) }
     }
 }
 
@@ -116,23 +135,45 @@ impl Config {
         config.checked()
     }
 
+    /// What no single setting can say of itself.
     fn checked(self) -> Result<Self, String> {
-        if !(1..=1024).contains(&self.storage.partitions) {
-            return Err("storage.partitions must be from 1 to 1024".to_owned());
-        }
-        if !self.is_local() && self.tls.is_none() && self.trusted_proxies.is_empty() {
-            return Err(format!(
-                "{} and {} are not both on loopback, and plain HTTP is for loopback only: set \
-                 tls.certificate and tls.key, or name the proxies in front in trusted_proxies",
+        let mut wrong = Vec::new();
+        if !self.is_on_loopback() && self.tls.is_none() && self.trusted_proxies.is_empty() {
+            wrong.push(format!(
+                "`listen` {} and `redirect_listen` {} are not both on loopback, and plain HTTP is for \
+                 loopback only: set `tls.certificate` and `tls.key`, or name the proxies in front in \
+                 `trusted_proxies`",
                 self.listen, self.redirect_listen
             ));
         }
-        Ok(self)
+        let is_fronted = !self.is_on_loopback() || !self.trusted_proxies.is_empty();
+        for (key, url) in [("public_url", &self.public_url), ("redirect_url", &self.redirect_url)] {
+            match url {
+                None if is_fronted => wrong.push(format!(
+                    "`{key}` is required when others than this machine are served: set it to the \
+                     address that they use, like https://api.example.com"
+                )),
+                Some(url) if !is_origin(url) => wrong.push(format!(
+                    "`{key}` is {url:?}; write scheme and host alone, like https://api.example.com"
+                )),
+                _ => {}
+            }
+        }
+        if wrong.is_empty() { Ok(self) } else { Err(wrong.join("\n")) }
     }
 
-    /// Nobody but this machine can reach the public listeners.
-    pub(crate) fn is_local(&self) -> bool {
+    fn is_on_loopback(&self) -> bool {
         self.listen.ip().is_loopback() && self.redirect_listen.ip().is_loopback()
+    }
+
+    /// The default installation: nobody but this machine is served, also not through a proxy in front.
+    /// Only then are payments a sandbox and this machine a webhook receiver.
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_on_loopback()
+            && self.trusted_proxies.is_empty()
+            && self.tls.is_none()
+            && self.public_url.is_none()
+            && self.redirect_url.is_none()
     }
 
     /// Where clients reach the API.
@@ -146,7 +187,7 @@ impl Config {
     }
 
     fn url_of(&self, address: SocketAddr) -> String {
-        let scheme = if self.is_local() && self.tls.is_none() { "http" } else { "https" };
+        let scheme = if self.tls.is_none() { "http" } else { "https" };
         format!("{scheme}://{address}")
     }
 
@@ -154,4 +195,15 @@ impl Config {
     pub(crate) fn to_toml(&self) -> String {
         serve::config::print(self).unwrap_or_else(|e| format!("# cannot be shown: {e}\n"))
     }
+}
+
+/// Scheme and authority, nothing behind them.
+fn is_origin(url: &str) -> bool {
+    url.parse::<hyper::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some()
+            && uri.path() == "/"
+            && uri.query().is_none()
+            && !url.ends_with('/')
+    })
 }

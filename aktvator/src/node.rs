@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::{Gate, Token};
 use control_api::ControlParts;
@@ -21,6 +22,27 @@ use crate::operator;
 use crate::public::{Public, Transport};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The source revision, where the build was told.
+const REVISION: &str = match option_env!("AKTVATOR_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+/// What a handler may take beyond the reading of its body: the longest `?wait`, and more.
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why the process ends before it was asked to.
+pub(crate) enum Failure {
+    /// A setting cannot be used.
+    Config(String),
+    /// Anything else.
+    Start(String),
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self::Start(message)
+    }
+}
 
 /// The stores and what every role shares.
 struct Node {
@@ -45,8 +67,9 @@ struct Listeners {
 ///
 /// # Errors
 /// What kept it from starting, and how to mend it.
-pub(crate) fn run(config: Config) -> Result<(), String> {
-    serve::telemetry::init_tracing(config.log.format, &config.log.filter).map_err(chain)?;
+pub(crate) fn run(config: Config) -> Result<(), Failure> {
+    serve::telemetry::init_tracing(config.log.format, &config.log.filter)
+        .map_err(|e| Failure::Config(chain(e)))?;
     if let Err(error) = serve::process::raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
@@ -57,8 +80,8 @@ pub(crate) fn run(config: Config) -> Result<(), String> {
     runtime.block_on(serve_all(config))
 }
 
-async fn serve_all(config: Config) -> Result<(), String> {
-    let metrics = serve::telemetry::install_metrics(VERSION, "unknown").map_err(chain)?;
+async fn serve_all(config: Config) -> Result<(), Failure> {
+    let metrics = serve::telemetry::install_metrics(VERSION, REVISION).map_err(chain)?;
     let listeners = Listeners::bind(&config)?;
     let (node, new_token) = Node::open(config).await?;
     let health = Health::new();
@@ -72,7 +95,7 @@ async fn serve_all(config: Config) -> Result<(), String> {
         health: health.clone(),
         metrics,
         version: VERSION,
-        revision: "unknown",
+        revision: REVISION,
     };
     let admin = serve::spawn("admin", serve::admin::run(listeners.admin, admin, admin_end.clone()));
 
@@ -85,9 +108,11 @@ async fn serve_all(config: Config) -> Result<(), String> {
 }
 
 impl Listeners {
-    fn bind(config: &Config) -> Result<Self, String> {
+    fn bind(config: &Config) -> Result<Self, Failure> {
         let tls = || match &config.tls {
-            Some(files) => Tls::load(&files.certificate, &files.key).map(Some).map_err(chain),
+            Some(files) => Tls::load(&files.certificate, &files.key)
+                .map(Some)
+                .map_err(|e| Failure::Config(chain(e))),
             None => Ok(None),
         };
         let bind = |name, address, tls| Listener::bind(name, address, tls).map_err(chain);
@@ -109,7 +134,7 @@ impl Node {
             .create(dir)
             .map_err(|e| format!("the data directory {} cannot be made: {e}", dir.display()))?;
         let options = OpenOptions {
-            partitions: config.storage.partitions,
+            partitions: config.storage.partitions.0,
             min_free_bytes: config.storage.min_free.0,
             ..OpenOptions::new(random()?)
         };
@@ -149,8 +174,9 @@ impl Node {
         tracing::info!(%listen, %redirect_listen, %admin_listen, "serving");
     }
 
-    /// Runs every role. At the end the listeners drain first, then clicks and commands reach the log,
-    /// then what is on the log is decided and told.
+    /// Runs every role. At the end the listeners answer what they have accepted and the last clicks reach
+    /// the log; only then does what works behind them stop. What it leaves is durable, and done at the
+    /// next start.
     async fn work_until(
         self,
         shutdown: &Shutdown,
@@ -263,12 +289,13 @@ impl Node {
             edge: Arc::new(self.edge()?),
             control: control_api::router(self.control()),
         };
-        let api = serve::http::serve(
-            public,
-            Limits::default(),
-            shutdown.clone(),
-            move |request, peer| api.clone().handle(request, peer),
-        );
+        let limits = Limits {
+            request_timeout: self.config.edge.body_timeout.0 + HANDLER_TIMEOUT,
+            ..Limits::default()
+        };
+        let api = serve::http::serve(public, limits, shutdown.clone(), move |request, peer| {
+            api.clone().handle(request, peer)
+        });
         let redirector = Arc::new(redirector);
         let links =
             serve::http::serve(redirect, Limits::default(), shutdown, move |request, peer| {

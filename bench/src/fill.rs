@@ -39,10 +39,8 @@ pub(crate) struct Shop {
 impl Shop {
     /// The first organization, counting ids up, that lives in `partition`.
     pub(crate) fn within(partition: u16, partitions: u16) -> Self {
-        let mut scopes = (1u128..).map(|n| Scope {
-            organization: OrganizationId::from_u128(n << 64 | n),
-            mode: Mode::Live,
-        });
+        let mut scopes = (1u128..)
+            .map(|n| Scope { organization: OrganizationId::from_u128(n), mode: Mode::Live });
         let scope = scopes.find(|scope| scope.partition(partitions) == partition);
         Self { scope: scope.expect("ids without end"), partition }
     }

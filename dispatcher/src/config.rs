@@ -11,7 +11,9 @@ use crate::transport::Deadlines;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Also deliver to http and https receivers on this machine. For development only.
+    /// Also deliver to http and https receivers on this machine. Not an operator's choice: it follows from
+    /// where the process listens.
+    #[serde(skip)]
     pub allow_loopback_targets: bool,
     /// To resolve a receiver's name, connect and agree on TLS.
     pub connect_timeout: Span,

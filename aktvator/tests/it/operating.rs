@@ -62,6 +62,13 @@ fn configuration_errors_name_file_line_and_remedy() {
     let (code, said) = run("listen = \"127.0.0.1:9999\"\n[storage]\npartition = 4\n");
     assert_eq!(code, Some(78), "{said}");
     assert!(said.contains("aktvator.toml:3") && said.contains("partitions"), "{said}");
+    let (code, said) = run("listen = \"127.0.0.1:9999\"\n[storage]\npartitions = 0\n");
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("aktvator.toml:3") && said.contains("1 to 1024"), "{said}");
+    let (code, said) =
+        run("trusted_proxies = [\"127.0.0.1\"]\nredirect_url = \"go.example.com\"\n");
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("public_url") && said.contains("redirect_url"), "{said}");
     let (code, said) = run("listen = 7\n");
     assert_eq!(code, Some(78), "{said}");
     assert!(said.contains("aktvator.toml:1"), "{said}");
@@ -182,4 +189,49 @@ fn metrics_and_health_are_shown() {
         assert!(text.contains(part), "no {part} in the metrics");
     }
     assert_eq!(ureq::get(&node.admin("/livez")).call().expect("alive").status(), 200);
+}
+
+#[test]
+fn behind_a_proxy_nothing_of_the_sandbox_is_left() {
+    let folder = fresh_folder();
+    let file = folder.join("aktvator.toml");
+    let text = "trusted_proxies = [\"127.0.0.1\"]\npublic_url = \"https://api.example.com\"\n\
+                redirect_url = \"https://go.example.com\"\n";
+    fs::write(&file, text).expect("a file");
+    let node = Node::start_with(&["--config", file.to_str().expect("a path")]);
+    assert!(!node.log().contains("sandbox"), "{}", node.log());
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let call = |scheme: Option<&str>, path: &str, token: &str, body: &Value| {
+        let mut request =
+            agent.post(node.url(path)).header("authorization", format!("Bearer {token}"));
+        if let Some(scheme) = scheme {
+            request = request.header("x-forwarded-proto", scheme);
+        }
+        let mut answer = request.send_json(body).expect("it answers");
+        (answer.status().as_u16(), answer.body_mut().read_json::<Value>().expect("JSON"))
+    };
+    let operator = node.operator_token();
+    let organization = json!({"name": "Shop"});
+    for scheme in [None, Some("http")] {
+        let (status, body) = call(scheme, "/organizations", &operator, &organization);
+        assert_eq!((status, &body["code"]), (403, &json!("https_required")), "{scheme:?}");
+    }
+    let https = Some("https");
+    let (status, made) = call(https, "/organizations", &operator, &organization);
+    assert_eq!(status, 201, "{made}");
+    let organization = format!("/organizations/{}", made["id"].as_str().expect("an id"));
+    let key = json!({"name": "all", "mode": "live", "scopes": ["*"]});
+    let (_, key) = call(https, &format!("{organization}/api-keys"), &operator, &key);
+    let token = key["token"].as_str().expect("a token");
+    let top_up = json!({"amount": 100, "currency": "USD"});
+    let (status, body) = call(https, &format!("{organization}/wallet/topup"), token, &top_up);
+    assert_eq!((status, &body["code"]), (409, &json!("payments_not_configured")), "{body}");
+    for target in ["http://127.0.0.1:9600/metrics", "https://127.0.0.1/", "https://localhost/"] {
+        let endpoint = json!({"name": "x", "targetUrl": target, "subscribedEvents": ["*"]});
+        let path = format!("{organization}/webhook-endpoints");
+        assert_eq!(call(https, &path, token, &endpoint).0, 400, "{target}");
+    }
+    drop(node);
+    fs::remove_dir_all(folder).expect("a folder");
 }
