@@ -24,11 +24,11 @@ pub(crate) enum Formula {
 pub(crate) type Unpayable = (Code, &'static str);
 
 impl Formula {
-    /// The amount in minor units of `currency`, above zero, and how it came about.
+    /// The amount in minor units of the rulebook's currency, above zero, and how it came about. An
+    /// amount of `event` must have been found to be [`in_currency`].
     pub(crate) fn amount(
         self,
         event: &proto::ConversionEvent,
-        currency: Currency,
     ) -> Result<(i64, proto::Arithmetic), Unpayable> {
         let (base, raw, min, max) = match self {
             Self::Flat { amount } => {
@@ -40,7 +40,7 @@ impl Formula {
                 (Base::Flat(proto::Flat { amount, units: Some(units) }), raw, None, None)
             }
             Self::Percent { bps, min, max } => {
-                let of = event_amount(event, currency)?;
+                let of = event_amount(event)?;
                 let raw = percent(of, bps)?;
                 (Base::Percent(proto::Percent { bps, of }), raw, min, max)
             }
@@ -61,20 +61,28 @@ impl Formula {
     }
 }
 
+/// An event's amount must be in the rulebook's currency, whatever rules make of it: a condition that
+/// compares it would else compare euros with yen. An amount without a currency is not.
+pub(crate) fn in_currency(
+    event: &proto::ConversionEvent,
+    currency: Currency,
+) -> Result<(), Unpayable> {
+    if event.amount.is_none() || event.currency.as_deref() == Some(currency.as_str()) {
+        Ok(())
+    } else {
+        Err((Code::CurrencyMismatch, "event.currency"))
+    }
+}
+
 fn units(event: &proto::ConversionEvent, max: Option<i64>) -> Result<i64, Unpayable> {
     let quantity = event.quantity.filter(|quantity| *quantity >= 0);
     let quantity = quantity.ok_or((Code::AmountMissing, "event.quantity"))?;
     Ok(max.map_or(quantity, |max| quantity.min(max)))
 }
 
-fn event_amount(event: &proto::ConversionEvent, currency: Currency) -> Result<i64, Unpayable> {
+fn event_amount(event: &proto::ConversionEvent) -> Result<i64, Unpayable> {
     let amount = event.amount.filter(|amount| *amount >= 0);
-    let amount = amount.ok_or((Code::AmountMissing, "event.amount"))?;
-    if event.currency.as_deref() == Some(currency.as_str()) {
-        Ok(amount)
-    } else {
-        Err((Code::CurrencyMismatch, "event.currency"))
-    }
+    amount.ok_or((Code::AmountMissing, "event.amount"))
 }
 
 fn percent(of: i64, bps: i64) -> Result<i64, Unpayable> {

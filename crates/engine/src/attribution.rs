@@ -1,7 +1,7 @@
 //! Who earns: link, click and code, in that order (`domain.md` 4.3 step 4).
 //!
 //! A key counts if it is known in this campaign; archived links and codes do. A click must be younger
-//! than the look-back when the event happened. Keys that do not count are noted and passed over; if
+//! than the look-back when the event happened, and not five minutes later than it. Keys that do not count are noted and passed over; if
 //! none counts, the first of them says why. A link and a code that name different aktvators conflict;
 //! between click and code the rulebook decides; a link beats a click.
 
@@ -9,7 +9,7 @@ use schemas::id::{AktvatorId, CampaignId, LinkId};
 use schemas::partition::Scope;
 
 use crate::decision::Code;
-use crate::entry::Conversion;
+use crate::entry::{CLOCK_SKEW_MAX_MS, Conversion};
 use crate::key::Key;
 use crate::lookup::{Lookup, Stop};
 use crate::rulebook::AttributionTerms;
@@ -149,9 +149,10 @@ fn attribution<'a>(
     Some(Attribution { by, campaign, aktvator, link, code })
 }
 
-/// A click after the event (clocks differ) is young.
+/// A click a little after the event is young, for clocks differ; one long after it did not bring it.
 fn in_look_back(event: &Conversion, terms: AttributionTerms) -> bool {
     event.click.is_some_and(|(_, clicked_at_ms)| {
-        event.occurred_at_ms.saturating_sub(clicked_at_ms) <= terms.lookback_ms
+        let age_ms = event.occurred_at_ms.saturating_sub(clicked_at_ms);
+        (-CLOCK_SKEW_MAX_MS..=terms.lookback_ms).contains(&age_ms)
     })
 }

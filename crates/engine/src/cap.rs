@@ -72,8 +72,12 @@ impl Cap {
         Self { key, scope, metric, period, limit, on_exceed, of }
     }
 
+    pub(crate) fn is_per_customer(&self) -> bool {
+        self.scope == CapScope::Customer
+    }
+
     /// The counter that a reward for `facts` debits. `None` for a cap per customer where the event
-    /// names none: then the event stands alone.
+    /// names none.
     pub(crate) fn counter(&self, facts: &Facts<'_>) -> Option<Key> {
         let subject = match self.scope {
             CapScope::Campaign => 0,

@@ -33,8 +33,17 @@ pub(crate) fn standing(
     }
 }
 
+/// How much later than it expires, in milliseconds, a claim is deleted: a record may be accepted
+/// earlier than the latest that was seen, and must find the claim that stands for it. One day.
+pub const EXPIRY_MARGIN_MS: i64 = 86_400_000;
+
+/// May the claim be deleted, now that fold time is `now_ms`?
+pub(crate) fn is_forgettable(row: &proto::EventRow, now_ms: i64, retention_ms: i64) -> bool {
+    expired(row, now_ms, retention_ms.saturating_add(EXPIRY_MARGIN_MS))
+}
+
 /// Claims that led to a reward never expire; others do by the difference of `acceptedAt`.
-pub(crate) fn expired(row: &proto::EventRow, now_ms: i64, retention_ms: i64) -> bool {
+fn expired(row: &proto::EventRow, now_ms: i64, retention_ms: i64) -> bool {
     let rules = row.decision.iter().flat_map(|decision| &decision.rules);
     let rewarded = rules.into_iter().any(|rule| rule.reward_id.is_some());
     !rewarded && now_ms.saturating_sub(row.accepted_at_ms) > retention_ms

@@ -1,5 +1,8 @@
 //! Commands: what the catalog says is so, and what the fold itself decides about money and claims.
 
+use std::ops::RangeInclusive;
+
+use rustc_hash::FxHashSet;
 use schemas::id::{CampaignId, ConversionEventId, LinkId, RewardId};
 use schemas::partition::Scope;
 use schemas::proto::{self, LedgerKind, outcome, record};
@@ -170,7 +173,7 @@ impl Fold<'_> {
     fn release(&mut self, entry: &Entry) {
         let scope = entry.scope;
         let mut wallet = self.wallet(scope, "");
-        let mut left = self.settings.holds_per_step;
+        let mut left = self.settings.step();
         while left > 0 && wallet.hold_first < wallet.hold_next {
             let key = Key::Hold(scope, wallet.hold_first);
             let hold = self.look().hold(key.clone()).ok().flatten().cloned();
@@ -237,29 +240,46 @@ impl Fold<'_> {
         self.snapshot.put(Key::Continuations, row);
     }
 
-    /// Forgets the expired claims that an index row lists, and what of the row lists nothing more.
+    /// Forgets the expired claims that an index row lists. Their places stay, empty, since places are
+    /// what pages of lists go on from; a row of empty places goes.
     fn expire_claims(&mut self, scope: Scope, expire: &proto::ExpireClaims) {
         let key = Key::EventIndex(scope, expire.index_offset);
         let Some(index) = self.look().index(key.clone()).ok().flatten().cloned() else { return };
-        let mut kept = proto::IndexRow { ids: Vec::new(), ..index };
-        let listed = index.ids.len();
-        for id in index.ids {
-            let event = ConversionEventId::from_proto(&id).map(|id| Key::Event(scope, id));
-            let row = event.clone().and_then(|key| self.look().event(key).ok().flatten());
-            match (event, row) {
-                (Some(event), Some(row))
-                    if claim::expired(row, self.now_ms, expire.retention_ms) =>
-                {
-                    self.snapshot.put(event, None);
-                }
-                (_, Some(_)) => kept.ids.push(id),
-                (_, None) => {}
+        let mut kept = index.clone();
+        let offsets = expire.index_offset..=index.last_offset;
+        let mut listed = FxHashSet::default();
+        // From the end: of a key that the row lists twice the last place is its own.
+        for place in kept.ids.iter_mut().rev() {
+            let Some(id) = ConversionEventId::from_proto(place) else { continue };
+            if !listed.insert(id) || !self.keeps(scope, id, &offsets, expire.retention_ms) {
+                place.clear();
             }
         }
-        if kept.ids.len() < listed {
-            let row = (!kept.ids.is_empty()).then_some(Row::Index(kept));
+        if kept != index {
+            let row = kept.ids.iter().any(|id| !id.is_empty()).then_some(Row::Index(kept));
             self.snapshot.put(key, row);
         }
+    }
+
+    /// Does the index row of these `offsets` go on listing the event? Its claim is forgotten if it is
+    /// old enough; one whose key was used again is listed by another row.
+    fn keeps(
+        &mut self,
+        scope: Scope,
+        id: ConversionEventId,
+        offsets: &RangeInclusive<u64>,
+        retention_ms: i64,
+    ) -> bool {
+        let key = Key::Event(scope, id);
+        let Some(row) = self.look().event(key.clone()).ok().flatten() else { return false };
+        if !offsets.contains(&row.offset) {
+            return false;
+        }
+        let forgotten = claim::is_forgettable(row, self.now_ms, retention_ms);
+        if forgotten {
+            self.snapshot.put(key, None);
+        }
+        !forgotten
     }
 }
 

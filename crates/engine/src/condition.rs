@@ -24,7 +24,7 @@ pub(crate) enum Condition {
 /// What is asked of a field, with its literals already typed.
 #[derive(Clone, Debug)]
 pub(crate) enum Test {
-    /// `exists`, or (`false`) `not_exists`.
+    /// `exists`, or (`false`) `not_exists`. An empty list is there, and holds nothing.
     Exists(bool),
     /// `eq`, `in` and, negated, `ne`, `nin`.
     OneOf { set: Set, negated: bool },
@@ -95,7 +95,7 @@ fn fold(parts: &[Condition], facts: &Facts<'_>, decisive: bool) -> Truth {
 impl Test {
     pub(crate) fn truth(&self, value: Option<Value<'_>>) -> Truth {
         if let Self::Exists(wanted) = self {
-            return Some(exists(value) == *wanted);
+            return Some(value.is_some() == *wanted);
         }
         let value = value?;
         match self {
@@ -110,15 +110,6 @@ impl Test {
                 contains(value, text).map(|found| found != *negated)
             }
         }
-    }
-}
-
-/// An empty list is there and holds nothing.
-fn exists(value: Option<Value<'_>>) -> bool {
-    match value {
-        Some(Value::Texts(texts)) => !texts.is_empty(),
-        Some(_) => true,
-        None => false,
     }
 }
 

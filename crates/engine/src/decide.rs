@@ -24,8 +24,16 @@ pub struct Settings {
     /// How much later than its first `acceptedAt`, in milliseconds, a key that led to no reward may
     /// be used again as new. By default 90 days.
     pub claim_retention_ms: i64,
-    /// Held rewards released by one record; the rest is left to continuations. At least 1.
+    /// Held rewards released by one record; the rest is left to continuations. 0 counts as 1: a step
+    /// that releases nothing would follow itself for ever.
     pub holds_per_step: u32,
+}
+
+impl Settings {
+    /// How many held rewards one record releases.
+    pub(crate) fn step(&self) -> u32 {
+        self.holds_per_step.max(1)
+    }
 }
 
 impl Default for Settings {
@@ -240,6 +248,7 @@ pub(crate) fn reward_transaction(
 
 fn list(index: &mut proto::IndexRow, id: Bytes, entry: &Entry) {
     index.ids.push(id);
+    index.last_offset = entry.offset;
     index.last_accepted_at_ms = index.last_accepted_at_ms.max(entry.accepted_at_ms);
 }
 

@@ -25,14 +25,14 @@ pub enum Code {
     UnknownAttribution,
     /// Link and code name different aktvators.
     AttributionConflict,
-    /// The click is older than the look-back.
+    /// The click is older than the look-back, or more than five minutes later than the event.
     AttributionExpired,
     /// Reserved: conversion sooner after the click than a person can.
     TooFast,
     /// Reserved.
     TooSlow,
-    /// The aktvator is not approved (detail `aktvator.status`), or the rule's eligibility does not
-    /// hold.
+    /// The aktvator is not approved (detail `aktvator.status`), the rule's eligibility does not hold,
+    /// or one of its caps is per customer and the event names none (detail `customer_missing`).
     NotEligible,
     /// The rule's conditions do not hold, no rule takes this event (detail `no_rule`), or no rulebook
     /// is in force (detail `no_rulebook`).
@@ -45,7 +45,8 @@ pub enum Code {
     ZeroAmount,
     /// The field that the reward is computed from is missing or negative; the detail names it.
     AmountMissing,
-    /// The event's amount is in another currency than the rulebook, or its currency is missing.
+    /// The event has an amount and names another currency than the rulebook's, or none (detail
+    /// `event.currency`); or the wallet is in another (detail `wallet`).
     CurrencyMismatch,
     /// Reserved: no exchange rate.
     FxUnavailable,

@@ -13,6 +13,11 @@ use serde_json::Value;
 use crate::key::NOBODY;
 use crate::rulebook::Rulebook;
 
+/// By how much clocks of partners, browsers and the edge may differ: an event may claim to have
+/// happened this long after its `acceptedAt` (the edge refuses more), and a click this long after the
+/// event it brought.
+pub(crate) const CLOCK_SKEW_MAX_MS: i64 = 5 * 60 * 1_000;
+
 /// One record of the `events` log.
 #[derive(Debug)]
 pub struct Entry {

@@ -5,7 +5,7 @@ use schemas::hash::reward_id;
 use schemas::id::RewardId;
 use schemas::proto;
 
-use crate::cap;
+use crate::cap::{self, Cap};
 use crate::decision::Code;
 use crate::facts::Facts;
 use crate::key::Key;
@@ -63,28 +63,31 @@ pub(crate) fn judge<'a>(
     for rule in facts.rulebook.rules.iter().filter(|rule| rule.takes(facts)) {
         let unique = rule.uniqueness.and_then(|unique| unique.key(facts));
         let mismatch = match mismatch(rule, facts) {
-            None if taken(look, unique.clone())? => Some(Code::AlreadyRewarded),
+            None if taken(look, unique.clone())? => Some((Code::AlreadyRewarded, "")),
             found => found,
         };
-        let Some(code) = mismatch else {
+        let Some((code, detail)) = mismatch else {
             return pay(look, facts, rule, unique, rules);
         };
-        rules.push(refused(rule, code, ""));
+        rules.push(refused(rule, code, detail));
         if stage(code) > furthest {
             furthest = stage(code);
-            refusal = (code, "");
+            refusal = (code, detail);
         }
     }
     let (code, detail) = refusal;
     Ok(Judgement { code, detail: detail.to_owned(), rules, grant: None })
 }
 
-/// Why `rule` is not for these facts.
-fn mismatch(rule: &Rule, facts: &Facts<'_>) -> Option<Code> {
+/// Why `rule` is not for these facts. A cap per customer must not be passed by leaving the customer
+/// out: what it could not count, the rule does not take.
+fn mismatch(rule: &Rule, facts: &Facts<'_>) -> Option<(Code, &'static str)> {
     if !rule.eligibility.holds(facts) {
-        Some(Code::NotEligible)
+        Some((Code::NotEligible, ""))
+    } else if facts.conversion.customer().is_none() && rule.caps.iter().any(Cap::is_per_customer) {
+        Some((Code::NotEligible, "customer_missing"))
     } else if !rule.when.holds(facts) {
-        Some(Code::ConditionsNotMet)
+        Some((Code::ConditionsNotMet, ""))
     } else {
         None
     }
@@ -124,7 +127,7 @@ fn pay<'a>(
     mut rules: Vec<proto::RuleDecision>,
 ) -> Result<Judgement<'a>, Stop> {
     let currency = facts.rulebook.currency;
-    let (amount, arithmetic) = match rule.reward.amount(&facts.conversion.event, currency) {
+    let (amount, arithmetic) = match rule.reward.amount(&facts.conversion.event) {
         Ok(computed) => computed,
         Err((code, detail)) => {
             rules.push(refused(rule, code, detail));

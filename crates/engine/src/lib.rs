@@ -41,6 +41,7 @@ mod wallet;
 /// A decision's figures as lines of text.
 pub use schemas::explain;
 
+pub use claim::EXPIRY_MARGIN_MS;
 pub use decide::{Settings, Verdict, decide};
 pub use entry::{Entry, Undecodable};
 pub use key::{IndexKind, Key};

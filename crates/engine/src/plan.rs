@@ -124,7 +124,7 @@ fn plan_holds(settings: &Settings, entry: &Entry, look: &mut Lookup<'_, '_>) -> 
     let scope = entry.scope;
     let continuations = look.row(Key::Continuations);
     let Some(wallet) = look.wallet(Key::Wallet(scope))? else { return continuations.map(drop) };
-    let step = u64::from(settings.holds_per_step);
+    let step = u64::from(settings.step());
     let end = wallet.hold_next.min(wallet.hold_first.saturating_add(step));
     for place in wallet.hold_first..end {
         if let Ok(Some(hold)) = look.hold(Key::Hold(scope, place))

@@ -1,21 +1,19 @@
 //! From a conversion event to the facts that rules judge: campaign, gig, rulebook, lateness,
-//! attribution, aktvator, in that order (`domain.md` 4.3 steps 2 to 4).
+//! attribution, aktvator, currency, in that order (`domain.md` 4.3 steps 2 to 4, and 4.4).
 
 use std::cell::OnceCell;
 
 use schemas::id::{CampaignId, GigId};
 use schemas::proto;
 
+use crate::amount::in_currency;
 use crate::attribution::{Attribution, Named};
 use crate::decision::Code;
-use crate::entry::{Conversion, Entry};
+use crate::entry::{CLOCK_SKEW_MAX_MS, Conversion, Entry};
 use crate::facts::Facts;
 use crate::key::Key;
 use crate::lookup::{Lookup, Stop};
 use crate::rulebook::Rulebook;
-
-/// How far after `acceptedAt` an event may claim to have happened; the edge refuses more.
-const FUTURE_MAX_MS: i64 = 5 * 60 * 1_000;
 
 /// How far the way went: what a decision records even of a refused event.
 #[derive(Default)]
@@ -62,6 +60,8 @@ pub(crate) fn resolve<'a>(
     if aktvator.status != "approved" {
         return Err(Stop::Refused(Code::NotEligible, "aktvator.status"));
     }
+    in_currency(&event.event, rulebook.currency)
+        .map_err(|(code, detail)| Stop::Refused(code, detail))?;
     Ok(Facts {
         scope,
         conversion: event,
@@ -166,7 +166,7 @@ fn in_time(event: &Conversion, accepted_at_ms: i64, rulebook: &Rulebook) -> Resu
     let late_ms = accepted_at_ms.saturating_sub(event.occurred_at_ms);
     if late_ms > rulebook.late_event_max_ms {
         Err(Stop::Refused(Code::LateEvent, ""))
-    } else if late_ms < -FUTURE_MAX_MS {
+    } else if late_ms < -CLOCK_SKEW_MAX_MS {
         Err(Stop::Refused(Code::EventInFuture, ""))
     } else {
         Ok(())

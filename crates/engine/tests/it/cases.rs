@@ -49,6 +49,15 @@ script_tables! {
     versions: 6;
 }
 
+/// A setting of no holds per step is one of one: releasing comes to an end.
+#[test]
+fn no_holds_per_step() {
+    let mut script = Script::new();
+    script.world.settings.holds_per_step = 0;
+    let shown = script.run("rules {} ; events a=1 b=1 c=1 ; credit 1 25 ; wallet");
+    assert_eq!(shown, "rewarded rewarded rewarded, applied 2, 5/20/10");
+}
+
 /// `CONDITION | EVENT FIELDS => true|false|unknown`: unknown is when neither it nor its negation
 /// matches.
 #[test]

@@ -3,10 +3,12 @@
 //! `rules {...} ; credit 1 500 ; event e1 code=AAA amount=100 => applied, rewarded 10`
 //!
 //! The world has an active campaign (10) and a draft one (11); gigs 20 (`buy`, published) and 21 (`join`,
-//! paused); aktvators 30 and 31 (approved) and 32 (banned); codes AAA, BBB, CCC of them, and ZZZ of
+//! paused); aktvators 30 and 31 (approved; 31 has no tags) and 32 (banned); codes AAA, BBB, CCC of them, and ZZZ of
 //! campaign 11; links 40 and 41 (codes L40, L41) of 30 and 31. Steps and what they show:
 //! - `rules JSON`, `rules@TIME JSON`: the next version, in force from now or TIME. Nothing.
 //! - `event KEY name=value...`: its code, detail, amount and whether it is held.
+//! - `events KEY[=CENTS]...`: events decided as one batch, a tenth of 100 CENTS each: their codes.
+//! - `index OFFSET`: the keys an index row of events lists, `-` for an empty place.
 //! - `credit ID AMOUNT [CURRENCY]`: the command's code, and how many rewards it released.
 //! - `wallet`: available/reserved/held. `count`: the number of rewards.
 //! - `campaign STATUS`, `gig ID TYPE STATUS`, `aktvator ID STATUS`, `link ID AKTVATOR`: Nothing.
@@ -29,6 +31,8 @@ pub(crate) struct Script {
     now_ms: i64,
     rulebook_version: u64,
     versions: u64,
+    /// Idempotency keys of events so far.
+    keys: Vec<String>,
 }
 
 impl Script {
@@ -53,7 +57,7 @@ impl Script {
         ] {
             world.append(now_ms, body);
         }
-        Self { world, now_ms, rulebook_version: 0, versions: 1 }
+        Self { world, now_ms, rulebook_version: 0, versions: 1, keys: Vec::new() }
     }
 
     /// Runs the steps, and answers what they show.
@@ -69,6 +73,8 @@ impl Script {
         self.versions += 1;
         let body = match (verb, words.as_slice()) {
             ("event", [key, fields @ ..]) => return Some(self.event(key, fields)),
+            ("events", keys) => return Some(self.events(keys)),
+            ("index", [offset]) => return Some(self.index(offset)),
             ("credit", [id, amount, currency @ ..]) => {
                 return Some(self.credit(number(id), amount, currency.first().unwrap_or(&"USD")));
             }
@@ -108,6 +114,7 @@ impl Script {
     }
 
     fn event(&mut self, key: &str, fields: &[&str]) -> String {
+        self.keys.push(key.to_owned());
         self.world.append(self.now_ms, conversion(key, event(fields)));
         self.world.run(usize::MAX);
         let outcome = self.world.outcomes.last().and_then(|outcome| outcome.body.as_ref());
@@ -124,6 +131,35 @@ impl Script {
             shown = format!("{shown} {}{held}", reward.amount);
         }
         shown
+    }
+
+    fn events(&mut self, keys: &[&str]) -> String {
+        for key in keys {
+            let (key, amount) = key.split_once('=').unwrap_or((key, ""));
+            let amount = (!amount.is_empty()).then(|| format!("amount={amount}00"));
+            let fields: Vec<&str> = amount.iter().map(String::as_str).collect();
+            self.keys.push(key.to_owned());
+            self.world.append(self.now_ms, conversion(key, event(&fields)));
+        }
+        let before = self.world.outcomes.len();
+        self.world.run(usize::MAX);
+        let decided = self.world.outcomes[before..].iter().map(|outcome| match &outcome.body {
+            Some(proto::outcome::Body::EventDecided(decided)) => decided.code.as_str(),
+            _ => panic!("an event has an outcome"),
+        });
+        decided.collect::<Vec<_>>().join(" ")
+    }
+
+    fn index(&self, offset: &str) -> String {
+        let offset = offset.parse().expect("an offset");
+        let Some(Row::Index(index)) = self.world.row(&Key::EventIndex(SCOPE, offset)) else {
+            return "none".to_owned();
+        };
+        let name = |id: &bytes::Bytes| {
+            let is_its = |key: &&String| schemas::hash::event_id(SCOPE, key).to_proto() == *id;
+            self.keys.iter().find(is_its).map_or("-", String::as_str)
+        };
+        index.ids.iter().map(name).collect::<Vec<_>>().join(" ")
     }
 
     fn credit(&mut self, id: u128, amount: &str, currency: &str) -> String {
