@@ -221,27 +221,32 @@ impl Books {
         id: ConversionEventId,
     ) -> Result<(&'static str, Reward), &'static str> {
         let customer = event.customer.as_ref().and_then(|customer| customer.id.clone());
-        let mut refusal = "conditions_not_met";
+        let mut refusal = (0, "conditions_not_met");
         let mut rules: Vec<&Value> = list(&rulebook["rules"]);
         rules.sort_by_key(|rule| rule["priority"].as_i64());
         for rule in rules {
             if !list(&rule["on"]["eventTypes"]).contains(&&Value::from(&event.event_type[..])) {
                 continue;
             }
+            let caps = [list(&rule["caps"]), list(&rulebook["caps"])].concat();
+            if customer.is_none() && caps.iter().any(|cap| cap["scope"] == "customer") {
+                refusal = refusal.max((1, "not_eligible"));
+                continue;
+            }
             // The only condition drawn: the amount is at least so much.
             if let Some(least) = rule["when"]["value"].as_i64()
                 && event.amount.is_none_or(|amount| amount < least)
             {
+                refusal = refusal.max((2, "conditions_not_met"));
                 continue;
             }
             let slot = format!("{campaign:?} {} {customer:?}", rule["key"]);
             let unique = rule.get("uniqueness").is_some() && customer.is_some();
             if unique && self.uniques.contains(&slot) {
-                refusal = "already_rewarded";
+                refusal = refusal.max((3, "already_rewarded"));
                 continue;
             }
             let amount = amount(&rule["reward"], event)?;
-            let caps = [list(&rule["caps"]), list(&rulebook["caps"])].concat();
             let counters =
                 caps.iter().map(|cap| counter(cap, campaign, aktvator, &customer, at_ms));
             let counters: Vec<Option<String>> = counters.collect();
@@ -258,7 +263,7 @@ impl Books {
             sums.reward_amount += paid;
             return Ok((if paid < amount { "clipped" } else { "rewarded" }, reward));
         }
-        Err(refusal)
+        Err(refusal.1)
     }
 
     /// What all caps together leave of `amount`; nothing where one refuses.
