@@ -11,6 +11,7 @@ pub(crate) mod disk;
 pub(crate) mod extents;
 pub(crate) mod format;
 pub(crate) mod inbox;
+pub(crate) mod journals;
 pub(crate) mod segments;
 pub(crate) mod writer;
 
@@ -62,6 +63,15 @@ impl OpenOptions {
 /// `Conflict` when it was created with another number of partitions or one of the two databases is
 /// missing; `Corrupt` when stored bytes are damaged.
 pub fn open(dir: &Path, options: &OpenOptions) -> Result<(EventLog, StateStore), Error> {
+    let (log, state) = open_both(dir, options)?;
+    Ok((EventLog::Embedded(log), StateStore::Embedded(state)))
+}
+
+/// The same, as what they are.
+pub(crate) fn open_both(
+    dir: &Path,
+    options: &OpenOptions,
+) -> Result<(EmbeddedLog, EmbeddedState), Error> {
     if options.partitions == 0 {
         return Err(Error::determinate("open", Kind::Conflict).because("0 partitions"));
     }
@@ -77,5 +87,5 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<(EventLog, StateStore),
     }
     let state = EmbeddedState::open(&state_dir, options, log.format())?;
     let log = log.start(state.clone())?;
-    Ok((EventLog::Embedded(log), StateStore::Embedded(state)))
+    Ok((log, state))
 }

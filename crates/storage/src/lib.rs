@@ -17,6 +17,7 @@ pub mod fault;
 pub mod log;
 mod marks;
 pub mod memory;
+pub mod metrics;
 mod sqlite;
 pub mod state;
 

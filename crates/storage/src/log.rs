@@ -24,9 +24,11 @@ pub enum Topic {
     Outcomes,
     /// Redirects through links.
     Clicks,
-    /// Changes of the catalog, for whoever caches it.
+    /// For changes of the catalog, in deployments of several processes. Nothing is appended to it
+    /// yet: in one process [`crate::Catalog::revision`] serves.
     CatalogChanges,
-    /// Records that could not be decoded, with the reason.
+    /// Records that could not be decoded, with the reason. Never trimmed: they are rare, and the
+    /// operator's evidence.
     DeadLetters,
 }
 
@@ -163,7 +165,8 @@ impl EventLog {
     /// What the partition holds. The end rises only when records are durable.
     ///
     /// # Errors
-    /// `OutOfRange` for a partition that does not exist.
+    /// `OutOfRange` for a partition that does not exist; `Unavailable` while it is not known what
+    /// a failed append has left.
     pub async fn bounds(&self, topic: Topic, partition: u16) -> Result<Bounds, Error> {
         match self {
             Self::Embedded(log) => log.bounds(topic, partition),

@@ -167,7 +167,8 @@ impl StateStore {
     /// The head as last committed.
     ///
     /// # Errors
-    /// `OutOfRange` for a partition that does not exist.
+    /// `OutOfRange` for a partition that does not exist; `Unavailable` while it is not known what
+    /// a failed commit has left.
     pub async fn head(&self, shard: Shard) -> Result<Head, Error> {
         match self {
             Self::Embedded(state) => state.head(shard),

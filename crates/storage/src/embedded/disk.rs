@@ -6,9 +6,17 @@
 //! end while 4 memtables wait for a worker, even if the worker is dead; dropping all handles frees
 //! the directory. So: never commit into a stall, and after poison drop everything and recover in
 //! place.
+//!
+//! What a journal's replay shows is in the page cache, which is more than the disk may have. So a
+//! replay is synced before anyone sees it, and after a failed sync the journals are first written
+//! anew, see [`journals`]. Limits: a file system that runs out of room only when it syncs (NFS) is
+//! taken for one that refused the write; and a process that is ended between a failed sync and its recovery,
+//! and started again on a machine that went on, replays without writing anew; what was not
+//! acknowledged may then be seen, and be gone after a power failure.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -16,8 +24,10 @@ use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch,
     PersistMode,
 };
+use tokio::time::Instant;
 
-use crate::{Certainty, Error, Kind};
+use super::journals;
+use crate::{Certainty, Error, Kind, metrics};
 
 /// Memtables in line for flushing at which writes wait; fjall's own limit is 4.
 const SEALED_MEMTABLES_MAX: usize = 3;
@@ -37,6 +47,8 @@ pub(crate) type NamedKeyspace = (&'static str, fn() -> KeyspaceCreateOptions);
 
 /// How one database is laid out.
 pub(crate) struct Layout {
+    /// What metrics call it.
+    pub(crate) name: &'static str,
     /// Keyspaces by name, in the order of [`Open::keyspaces`].
     pub(crate) keyspaces: &'static [NamedKeyspace],
     /// Bytes of blocks kept in memory.
@@ -65,6 +77,8 @@ impl Open {
             .iter()
             .map(|(name, options)| database.keyspace(name, options))
             .collect::<Result<_, _>>()?;
+        // What was replayed may never have been synced.
+        database.persist(PersistMode::SyncAll)?;
         Ok(Self { database, keyspaces })
     }
 
@@ -101,7 +115,15 @@ pub(crate) struct Disk {
     layout: Layout,
     /// `None` while it could not be recovered.
     open: RwLock<Option<Open>>,
-    reopened: AtomicU64,
+    /// How often it was closed to be recovered, the first opening included.
+    closed: AtomicU64,
+    /// [`Disk::closed`] when what is kept in memory about it was last loaded.
+    loaded: AtomicU64,
+    /// A sync failed: the journals are not to be trusted until they are written anew.
+    is_unsynced: AtomicBool,
+    /// The next write is stored and answered as a failed sync.
+    #[cfg(test)]
+    pub(crate) fails_next: AtomicBool,
 }
 
 impl Disk {
@@ -121,7 +143,11 @@ impl Disk {
             path: path.to_owned(),
             layout,
             open: RwLock::new(Some(open)),
-            reopened: AtomicU64::new(0),
+            closed: AtomicU64::new(1),
+            loaded: AtomicU64::new(0),
+            is_unsynced: AtomicBool::new(false),
+            #[cfg(test)]
+            fails_next: AtomicBool::new(false),
         })
     }
 
@@ -130,10 +156,34 @@ impl Disk {
         &self.path
     }
 
-    /// How often it was recovered in place: what is kept in memory about it is stale when this
-    /// has moved.
-    pub(crate) fn reopened(&self) -> u64 {
-        self.reopened.load(Ordering::Acquire)
+    /// Runs `load`, which makes what is kept in memory about the database true again, if the
+    /// database was closed since that was last done.
+    ///
+    /// # Errors
+    /// As [`Disk::read`]; what is kept stays stale then.
+    pub(crate) fn reload(
+        &self,
+        op: &'static str,
+        load: impl FnOnce(&Open) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let closed = self.closed.load(Ordering::Acquire);
+        if self.loaded.load(Ordering::Acquire) != closed {
+            self.read(op, load)?;
+            self.loaded.store(closed, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// That what is kept in memory about the database is true.
+    ///
+    /// # Errors
+    /// `Unavailable` from a failed write on until [`Disk::reload`] has succeeded.
+    pub(crate) fn check_loaded(&self, op: &'static str) -> Result<(), Error> {
+        let closed = self.closed.load(Ordering::Acquire);
+        if self.loaded.load(Ordering::Acquire) == closed {
+            return Ok(());
+        }
+        Err(Error::determinate(op, Kind::Unavailable).because("the database is being recovered"))
     }
 
     /// Reads. `f` must not keep iterators or handles.
@@ -155,7 +205,7 @@ impl Disk {
     ///
     /// # Errors
     /// Determinate `Unavailable` while the database could not be recovered; indeterminate when the
-    /// write failed: the database was then recovered in place, see [`Disk::reopened`].
+    /// write failed: the database was then recovered in place, and [`Disk::reload`] is due.
     pub(crate) fn write(
         &self,
         op: &'static str,
@@ -166,7 +216,7 @@ impl Disk {
             Some(open) => {
                 let mut batch = open.database.batch().durability(Some(PersistMode::SyncData));
                 fill(open, &mut batch);
-                batch.commit()
+                self.commit(batch)
             }
         };
         let Err(cause) = result else {
@@ -179,17 +229,36 @@ impl Disk {
             fjall::Error::Poisoned => Certainty::Determinate,
             _ => Certainty::Indeterminate,
         };
+        self.distrust(&cause);
         self.recover();
         Err(Error::from(cause).during(op).with(certainty))
     }
 
-    /// Makes sure that a write would neither run out of room nor hang; to be called before each.
+    fn commit(&self, batch: OwnedWriteBatch) -> Result<(), fjall::Error> {
+        let started = Instant::now();
+        batch.commit()?;
+        metrics::synced(self.layout.name, started.elapsed());
+        #[cfg(test)]
+        if self.fails_next.swap(false, Ordering::AcqRel) {
+            return Err(fjall::Error::Io(rustix::io::Errno::IO.into()));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a write for so many requests would neither run out of room nor hang; to be
+    /// called before each.
     ///
     /// # Errors
     /// Determinate with `short` as its kind when the disk is short of room; determinate
     /// `Unavailable` while the database could not be recovered.
-    pub(crate) fn prepare(&self, op: &'static str, short: Kind) -> Result<(), Error> {
+    pub(crate) fn prepare(
+        &self,
+        op: &'static str,
+        short: Kind,
+        requests: usize,
+    ) -> Result<(), Error> {
         if !self.has_room() {
+            metrics::refused_full(self.layout.name, requests);
             return Err(Error::determinate(op, short).because("the disk is short of room"));
         }
         if self.shared().as_ref().is_none_or(Open::is_poisoned) && !self.recover() {
@@ -212,6 +281,7 @@ impl Disk {
     fn turn_over(&self) {
         if let Some(Err(e)) = self.shared().as_ref().map(Open::turn_over) {
             tracing::error!(path = %self.path.display(), error = %e, "journal not turned over");
+            self.distrust(&e);
         }
     }
 
@@ -222,15 +292,30 @@ impl Disk {
         }
     }
 
-    /// Drops the database and opens it again; true if that worked.
+    /// A disk that is full says so when it is written to, before there is anything to sync; and
+    /// poison is found before anything is written. After anything else the journals are in doubt.
+    fn distrust(&self, cause: &fjall::Error) {
+        let is_before_any_sync = match cause {
+            fjall::Error::Poisoned => true,
+            fjall::Error::Io(e) => e.kind() == ErrorKind::StorageFull,
+            _ => false,
+        };
+        if !is_before_any_sync {
+            self.is_unsynced.store(true, Ordering::Release);
+        }
+    }
+
+    /// Drops the database and opens it again; true if that worked. Readers fail at once meanwhile:
+    /// the lock is not held while the journal is replayed.
     fn recover(&self) -> bool {
-        let mut open = self.exclusive();
-        *open = None;
+        self.closed.fetch_add(1, Ordering::AcqRel);
+        let dropped = self.exclusive().take();
+        drop(dropped);
         std::thread::sleep(CLOSE_PAUSE);
-        match Open::at(&self.path, &self.layout) {
+        match self.reopen() {
             Ok(recovered) => {
-                *open = Some(recovered);
-                self.reopened.fetch_add(1, Ordering::Release);
+                *self.exclusive() = Some(recovered);
+                metrics::recovered(self.layout.name);
                 tracing::warn!(path = %self.path.display(), "database recovered in place");
                 true
             }
@@ -239,6 +324,15 @@ impl Disk {
                 false
             }
         }
+    }
+
+    fn reopen(&self) -> Result<Open, fjall::Error> {
+        if self.is_unsynced.load(Ordering::Acquire) {
+            journals::write_anew(&self.path)?;
+        }
+        let open = Open::at(&self.path, &self.layout)?;
+        self.is_unsynced.store(false, Ordering::Release);
+        Ok(open)
     }
 
     fn shared(&self) -> RwLockReadGuard<'_, Option<Open>> {
@@ -268,3 +362,6 @@ impl From<fjall::LsmError> for Error {
         fjall::Error::Storage(e).into()
     }
 }
+
+#[cfg(test)]
+mod tests;

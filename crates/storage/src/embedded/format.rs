@@ -44,7 +44,7 @@ impl Format {
     pub(crate) fn of(disk: &Disk, asked: Self) -> Result<Self, Error> {
         let stored = disk.read("open", |open| Ok(open.keyspaces[0].get(KEY)?))?;
         let Some(stored) = stored else {
-            disk.prepare("open", Kind::Full)?;
+            disk.prepare("open", Kind::Full, 1)?;
             disk.write("open", |open, batch| {
                 batch.insert(&open.keyspaces[0], KEY, asked.encode());
             })?;

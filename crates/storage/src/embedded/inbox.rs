@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-use crate::{Error, Kind};
+use crate::{Error, Kind, metrics};
 
 /// Requests that may wait.
 const WAITING_MAX: usize = 8_192;
@@ -22,15 +22,16 @@ pub(crate) trait Job: Send + 'static {
     fn weight(&self) -> usize;
 }
 
-/// A queue's two ends.
-pub(crate) fn channel<J: Job>() -> (Outbox<J>, Inbox<J>) {
+/// The two ends of a database's queue.
+pub(crate) fn channel<J: Job>(database: &'static str) -> (Outbox<J>, Inbox<J>) {
     let (sender, receiver) = crossbeam_channel::bounded(WAITING_MAX);
     let waiting = Arc::new(AtomicUsize::new(0));
-    (Outbox { sender, waiting: waiting.clone() }, Inbox { receiver, waiting })
+    (Outbox { database, sender, waiting: waiting.clone() }, Inbox { receiver, waiting })
 }
 
 /// Where requests are put.
 pub(crate) struct Outbox<J> {
+    database: &'static str,
     sender: Sender<J>,
     waiting: Arc<AtomicUsize>,
 }
@@ -46,19 +47,22 @@ impl<J: Job> Outbox<J> {
         // A request larger than the bound still goes through an empty queue.
         if before > 0 && before + weight > WAITING_BYTES_MAX {
             self.waiting.fetch_sub(weight, Ordering::Relaxed);
-            return Err(Error::determinate(op, Kind::Full).because("too many bytes are waiting"));
+            return Err(self.full(op, "too many bytes are waiting"));
         }
         self.sender.try_send(job).map_err(|e| {
             self.waiting.fetch_sub(weight, Ordering::Relaxed);
             match e {
-                TrySendError::Full(_) => {
-                    Error::determinate(op, Kind::Full).because("too many requests are waiting")
-                }
+                TrySendError::Full(_) => self.full(op, "too many requests are waiting"),
                 TrySendError::Disconnected(_) => {
                     Error::determinate(op, Kind::Unavailable).because("the writer thread is gone")
                 }
             }
         })
+    }
+
+    fn full(&self, op: &'static str, why: &'static str) -> Error {
+        metrics::refused_full(self.database, 1);
+        Error::determinate(op, Kind::Full).because(why)
     }
 }
 

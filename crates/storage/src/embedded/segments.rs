@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::disk::Disk;
 use crate::log::{LogRecord, ReadLimit, Topic};
 use crate::marks::Extent;
-use crate::{Error, Kind};
+use crate::{Certainty, Error, Kind};
 
 /// Batches looked at in one step of trimming, so that appends wait for a moment only.
 const TRIM_STEP: usize = 1_000;
@@ -102,7 +102,8 @@ impl Segment {
                 batch.remove(&open.keyspaces[keyspace], self.key(*offset));
             }
         });
-        if removed.is_err() {
+        // If it may have happened, the reload that is due says where the start is.
+        if removed.as_ref().is_err_and(|e| e.certainty == Certainty::Determinate) {
             extent.start.set(old_start);
         }
         removed.map(|()| gone.len() + 1 < TRIM_STEP)

@@ -17,17 +17,17 @@ pub(crate) struct Writer<J> {
 }
 
 impl<J: Job> Writer<J> {
-    /// Starts the thread; `run` ends when the inbox has nothing more to give.
+    /// Starts the thread of a database; `run` ends when the inbox has nothing more to give.
     ///
     /// # Errors
     /// `Unavailable` if the system has no thread to give.
     pub(crate) fn start(
-        name: &'static str,
+        database: &'static str,
         run: impl FnOnce(Inbox<J>) + Send + 'static,
     ) -> Result<Self, Error> {
-        let (outbox, inbox) = inbox::channel();
+        let (outbox, inbox) = inbox::channel(database);
         let thread = std::thread::Builder::new()
-            .name(name.into())
+            .name(format!("{database}-writer"))
             .spawn(move || run(inbox))
             .map_err(|e| Error::determinate("open", Kind::Unavailable).because(e))?;
         Ok(Self { outbox: Some(outbox), thread: Some(thread) })

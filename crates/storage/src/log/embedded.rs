@@ -18,8 +18,10 @@ use crate::embedded::{OpenOptions, batch};
 use crate::error::no_partition;
 use crate::marks::Extent;
 use crate::state::EmbeddedState;
-use crate::{Error, Kind};
+use crate::{Error, Kind, metrics};
 
+/// What metrics and threads call it.
+const NAME: &str = "log";
 /// Bytes of log blocks kept in memory: consumers read near the end, which memtables hold.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// Bounds memory and the replay at start.
@@ -54,8 +56,10 @@ impl Shared {
         Ok(shared)
     }
 
+    /// Makes what is kept in memory true again after the database was recovered in place: a write
+    /// of unknown result may be there or not.
     fn reload(&self, op: &'static str) -> Result<(), Error> {
-        self.disk.read(op, |open| self.extents.load(&open.keyspaces[RECORDS]))
+        self.disk.reload(op, |open| self.extents.load(&open.keyspaces[RECORDS]))
     }
 }
 
@@ -76,8 +80,8 @@ impl OpenedLog {
     /// Starts the writer thread.
     pub(crate) fn start(self, state: EmbeddedState) -> Result<EmbeddedLog, Error> {
         let shared = Arc::new(self.0);
-        let run = Run { reopened: shared.disk.reopened(), shared: shared.clone() };
-        let writer = Arc::new(Writer::start("log-writer", |inbox| run.run(&inbox))?);
+        let run = Run { shared: shared.clone() };
+        let writer = Arc::new(Writer::start(NAME, |inbox| run.run(&inbox))?);
         Ok(EmbeddedLog { shared, writer, state })
     }
 }
@@ -86,6 +90,7 @@ impl EmbeddedLog {
     /// Opens or creates the log's database.
     pub(crate) fn open(dir: &Path, options: &OpenOptions) -> Result<OpenedLog, Error> {
         let layout = Layout {
+            name: NAME,
             keyspaces: &[("records", records_options)],
             cache_bytes: CACHE_BYTES,
             min_free_bytes: options.min_free_bytes,
@@ -139,6 +144,10 @@ impl EmbeddedLog {
 
     pub(crate) fn bounds(&self, topic: Topic, partition: u16) -> Result<Bounds, Error> {
         let extent = self.extent(topic, partition).ok_or_else(|| no_partition("bounds"))?;
+        match topic {
+            Topic::Outcomes => self.state.check_loaded("bounds")?,
+            _ => self.shared.disk.check_loaded("bounds")?,
+        }
         let identity = self.shared.format.identity;
         Ok(Bounds { identity, start: extent.start.get(), end: extent.end.get() })
     }
@@ -201,12 +210,10 @@ impl Job for Request {
 /// The writer thread.
 struct Run {
     shared: Arc<Shared>,
-    /// [`Disk::reopened`] when the extents were last loaded.
-    reopened: u64,
 }
 
 impl Run {
-    fn run(mut self, inbox: &Inbox<Request>) {
+    fn run(self, inbox: &Inbox<Request>) {
         let mut group = Vec::new();
         while inbox.fill(&mut group) {
             let mut appends = Vec::with_capacity(group.len());
@@ -225,7 +232,8 @@ impl Run {
         }
     }
 
-    fn append(&mut self, mut appends: Vec<Append>) {
+    fn append(&self, mut appends: Vec<Append>) {
+        metrics::grouped(NAME, appends.len());
         match self.write(&mut appends) {
             Ok(offsets) => {
                 for (append, offsets) in appends.into_iter().zip(offsets) {
@@ -233,6 +241,7 @@ impl Run {
                 }
             }
             Err(e) => {
+                self.failed(&e);
                 for append in appends {
                     reply(append.answer, Err(e.again()));
                 }
@@ -241,8 +250,8 @@ impl Run {
     }
 
     /// Writes the group and lets readers see it; the offsets by append.
-    fn write(&mut self, appends: &mut [Append]) -> Result<Vec<Vec<u64>>, Error> {
-        self.refresh("append")?;
+    fn write(&self, appends: &mut [Append]) -> Result<Vec<Vec<u64>>, Error> {
+        self.refresh("append", appends.len())?;
         let shared = &self.shared;
         let staged = Staged::new(&shared.extents, appends);
         shared.disk.write("append", |open, batch| {
@@ -255,25 +264,28 @@ impl Run {
         Ok(staged.offsets)
     }
 
-    fn trim(&mut self, trim: &Trim) -> Result<bool, Error> {
-        self.refresh("trim")?;
+    fn trim(&self, trim: &Trim) -> Result<bool, Error> {
+        self.refresh("trim", 1)?;
         let segment = Segment::new(trim.topic, trim.partition);
         let Some(extent) = self.shared.extents.get(trim.topic, trim.partition) else {
             return Err(no_partition("trim"));
         };
-        segment.trim(&self.shared.disk, RECORDS, extent, trim.before)
+        let result = segment.trim(&self.shared.disk, RECORDS, extent, trim.before);
+        result.inspect_err(|e| self.failed(e))
     }
 
-    /// Sees that a write can go ahead, and makes what is kept in memory true again after the
-    /// database was recovered in place: a write of unknown result may be there or not.
-    fn refresh(&mut self, op: &'static str) -> Result<(), Error> {
-        self.shared.disk.prepare(op, Kind::Full)?;
-        let reopened = self.shared.disk.reopened();
-        if reopened != self.reopened {
-            self.shared.reload(op)?;
-            self.reopened = reopened;
+    /// Before the error is answered: who is told that his write may have happened must be able to
+    /// see whether it did.
+    fn failed(&self, e: &Error) {
+        if let Err(e) = self.shared.reload(e.op) {
+            tracing::error!(error = %e, "log bounds not loaded again");
         }
-        Ok(())
+    }
+
+    /// Sees that a write can go ahead.
+    fn refresh(&self, op: &'static str, requests: usize) -> Result<(), Error> {
+        self.shared.disk.prepare(op, Kind::Full, requests)?;
+        self.shared.reload(op)
     }
 }
 
@@ -318,3 +330,6 @@ impl Staged {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

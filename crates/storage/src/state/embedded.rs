@@ -19,8 +19,10 @@ use crate::embedded::{OpenOptions, batch};
 use crate::error::no_partition;
 use crate::log::{LogRecord, ReadLimit, Topic};
 use crate::marks::{Extent, Mark};
-use crate::{Error, Kind};
+use crate::{Error, Kind, metrics};
 
+/// What metrics and threads call it.
+const NAME: &str = "state";
 /// Bounds memory and the replay at start.
 const MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -75,6 +77,7 @@ impl EmbeddedState {
     /// Opens or creates the state's database and starts its writer thread.
     pub(crate) fn open(dir: &Path, options: &OpenOptions, log: Format) -> Result<Self, Error> {
         let layout = Layout {
+            name: NAME,
             keyspaces: &KEYSPACES,
             cache_bytes: options.state_cache_bytes,
             min_free_bytes: options.min_free_bytes,
@@ -86,8 +89,8 @@ impl EmbeddedState {
             return Err(Error::determinate("open", Kind::Conflict).because(why));
         }
         let shared = Arc::new(Shared::load(disk, format)?);
-        let run = Run { reopened: shared.disk.reopened(), shared: shared.clone() };
-        let writer = Arc::new(Writer::start("state-writer", |inbox| run.run(&inbox))?);
+        let run = Run { shared: shared.clone() };
+        let writer = Arc::new(Writer::start(NAME, |inbox| run.run(&inbox))?);
         Ok(Self { shared, writer })
     }
 
@@ -146,7 +149,9 @@ impl EmbeddedState {
     }
 
     pub(crate) fn head(&self, shard: Shard) -> Result<Head, Error> {
-        Ok(self.slot("head", shard)?.get().head)
+        let slot = self.slot("head", shard)?;
+        self.check_loaded("head")?;
+        Ok(slot.get().head)
     }
 
     pub(crate) async fn committed(&self, shard: Shard, next_offset: u64) -> Result<(), Error> {
@@ -169,6 +174,11 @@ impl EmbeddedState {
 
     pub(crate) fn outcomes_extent(&self, partition: u16) -> Option<&Extent> {
         self.shared.outcomes.get(Topic::Outcomes, partition)
+    }
+
+    /// As [`Disk::check_loaded`].
+    pub(crate) fn check_loaded(&self, op: &'static str) -> Result<(), Error> {
+        self.shared.disk.check_loaded(op)
     }
 
     pub(crate) async fn trim_outcomes(&self, partition: u16, before: u64) -> Result<(), Error> {
@@ -194,8 +204,10 @@ impl Shared {
         Ok(shared)
     }
 
+    /// Makes what is kept in memory true again after the database was recovered in place: a write
+    /// of unknown result may be there or not.
     fn reload(&self, op: &'static str) -> Result<(), Error> {
-        self.disk.read(op, |open| {
+        self.disk.reload(op, |open| {
             for (shard, slot) in &self.heads {
                 let stored = open.keyspaces[HEADS].get(shard_key(*shard))?;
                 let row = stored.map(|bytes| {
@@ -206,6 +218,14 @@ impl Shared {
             }
             self.outcomes.load(&open.keyspaces[OUTCOMES])
         })
+    }
+
+    /// Before a failed write is answered: who is told that it may have happened must be able to
+    /// see whether it did.
+    fn failed(&self, op: &'static str) {
+        if let Err(e) = self.reload(op) {
+            tracing::error!(error = %e, "heads not loaded again");
+        }
     }
 }
 
@@ -266,15 +286,13 @@ impl Job for Request {
 /// The writer thread.
 struct Run {
     shared: Arc<Shared>,
-    /// [`Disk::reopened`] when heads and extents were last loaded.
-    reopened: u64,
 }
 
 impl Run {
-    fn run(mut self, inbox: &Inbox<Request>) {
+    fn run(self, inbox: &Inbox<Request>) {
         let mut waiting = Vec::new();
         while inbox.fill(&mut waiting) {
-            let ready = self.refresh();
+            let ready = self.refresh(waiting.len());
             let mut staged = Staged::default();
             let mut later = Vec::new();
             for request in waiting.drain(..) {
@@ -288,16 +306,10 @@ impl Run {
         }
     }
 
-    /// Sees that a write can go ahead, and makes what is kept in memory true again after the
-    /// database was recovered in place: a write of unknown result may be there or not.
-    fn refresh(&mut self) -> Result<(), Error> {
-        self.shared.disk.prepare("commit", Kind::Unavailable)?;
-        let reopened = self.shared.disk.reopened();
-        if reopened != self.reopened {
-            self.shared.reload("commit")?;
-            self.reopened = reopened;
-        }
-        Ok(())
+    /// Sees that a write can go ahead.
+    fn refresh(&self, requests: usize) -> Result<(), Error> {
+        self.shared.disk.prepare("commit", Kind::Unavailable, requests)?;
+        self.shared.reload("commit")
     }
 }
 
@@ -358,9 +370,11 @@ impl Staged {
         if self.heads.is_empty() {
             return;
         }
+        metrics::grouped(NAME, self.acquires.len() + self.commits.len());
         let result = shared.disk.write("commit", |open, batch| self.fill(shared, open, batch));
-        if result.is_ok() {
-            self.publish(shared);
+        match &result {
+            Ok(()) => self.publish(shared),
+            Err(_) => shared.failed("commit"),
         }
         for (shard, answer) in self.acquires {
             let row = self.heads.get(&shard).copied().unwrap_or_default();
@@ -414,7 +428,9 @@ impl Staged {
 fn trim(shared: &Shared, partition: u16, before: u64) -> Result<bool, Error> {
     let extent = shared.outcomes.get(Topic::Outcomes, partition);
     let extent = extent.ok_or_else(|| no_partition("trim"))?;
-    Segment::new(Topic::Outcomes, partition).trim(&shared.disk, OUTCOMES, extent, before)
+    let segment = Segment::new(Topic::Outcomes, partition);
+    let result = segment.trim(&shared.disk, OUTCOMES, extent, before);
+    result.inspect_err(|_| shared.failed("trim"))
 }
 
 /// One batch must not hold two values for one key: fjall would not know which is later.
@@ -425,3 +441,6 @@ fn keep_last(rows: &mut Vec<(Bytes, Option<Bytes>)>) {
     let last: BTreeMap<_, _> = rows.drain(..).collect();
     rows.extend(last);
 }
+
+#[cfg(test)]
+mod tests;
