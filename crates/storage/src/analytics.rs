@@ -211,7 +211,8 @@ impl Analytics {
         self.sqlite().sync().await
     }
 
-    /// Sums over one campaign. [`crate::Kind::Conflict`] if the query breaks its own rules.
+    /// Sums over one campaign. [`crate::Kind::Conflict`] if the query breaks its own rules,
+    /// `Unavailable` if reading them takes more than two seconds.
     pub async fn performance(&self, query: &PerformanceQuery) -> Result<Performance, Error> {
         self.sqlite().performance(query).await
     }

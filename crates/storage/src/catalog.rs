@@ -2,8 +2,9 @@
 //!
 //! Contract: a change is durable, with its names and its outbox row, when [`Catalog::apply`]
 //! returns; an error leaves nothing of any change in the call, unless it is indeterminate. Reads
-//! see everything applied before them. Documents are never deleted and names never released, so
-//! neither an id nor a code ever comes to mean something else.
+//! see everything applied before them. Names are never released, and documents never deleted
+//! except the recorded answers that [`Catalog::sweep`] takes, so neither an id nor a code ever comes
+//! to mean something else.
 
 mod fault;
 mod list;
@@ -78,7 +79,7 @@ pub struct Document {
     pub organization: Option<OrganizationId>,
     /// In which mode; `None` where it is in both.
     pub mode: Option<Mode>,
-    /// Unique within its kind, for ever.
+    /// Unique within its kind, for ever; that of a recorded answer until it is swept.
     pub id: String,
     /// The document it belongs to, like a campaign's id.
     pub parent: Option<String>,
@@ -225,7 +226,8 @@ impl Catalog {
     }
 
     /// A page of the documents of one kind. [`crate::Kind::Conflict`] if a cursor is no document of
-    /// the kind, organization and mode asked for, or a field's name is not letters.
+    /// the kind, organization and mode asked for, or a field's name is not letters; `Unavailable` if
+    /// finding them takes more than two seconds.
     pub async fn list(
         &self,
         kind: Kind,
@@ -248,8 +250,9 @@ impl Catalog {
         }
     }
 
-    /// Returns once none of these commands is in the outbox: all are in the log. Give it a time
-    /// limit; the command stays in the outbox whatever becomes of the caller.
+    /// Returns once none of these commands is in the outbox, nor any before them: all are in the
+    /// log. Give it a time limit; the command stays in the outbox whatever becomes of the caller.
+    /// It costs no query, however many wait.
     pub async fn outbox_cleared(&self, ids: &[u64]) -> Result<(), Error> {
         self.sqlite().outbox_cleared(ids).await
     }
@@ -257,6 +260,22 @@ impl Catalog {
     /// Returns once the outbox has a command.
     pub async fn outbox_filled(&self) -> Result<(), Error> {
         self.sqlite().outbox_filled().await
+    }
+
+    /// Deletes documents of this kind that were made before `created_before`, the oldest first, at
+    /// most `limit`, and says how many. Only [`Kind::Idempotency`], which claims no names; of another
+    /// kind it is [`crate::Kind::Conflict`].
+    pub async fn sweep(
+        &self,
+        kind: Kind,
+        created_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, Error> {
+        if kind != Kind::Idempotency {
+            let why = format!("documents of kind {kind:?} are kept");
+            return Err(Error::determinate("sweep", crate::Kind::Conflict).because(why));
+        }
+        self.sqlite().sweep(kind, created_before, limit).await
     }
 
     /// A number that rises with each applied change of that kind in this process. Read it before

@@ -1,7 +1,8 @@
 //! One SQLite database: who may touch its connections, and what its errors mean.
 //!
-//! A file has one thread that writes and a few that read, so that a slow report never keeps a
-//! write waiting; callers hand them closures and await the answer. A database in memory has one
+//! A file has one thread that writes, one that looks up, and a few that scan, so that a slow report
+//! keeps neither a write nor a look-up waiting, and a time limit, so that scans do not keep each
+//! other waiting for long; callers hand them closures and await the answer. A database in memory has one
 //! connection and runs inline, in the caller's poll: no thread, no timer, the same order every time.
 
 use std::any::Any;
@@ -16,12 +17,17 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
 
-/// Threads that read a file; more reports than this wait for one another, never for a write.
-const READERS: usize = 3;
-/// Jobs that wait for the writer, and as many for the readers, before callers are told it is full.
+/// Threads that scan a file; more scans than this wait for one another, for nothing else.
+const SCANNERS: usize = 3;
+/// How long a scan may run before it is given up as unavailable.
+const SCAN_TIME_MAX: Duration = Duration::from_secs(2);
+/// Steps of SQLite's machine between two looks at the clock; well below a millisecond.
+const STEPS_PER_LOOK: i32 = 10_000;
+/// Jobs that wait for each pool of threads before callers are told it is full.
 const QUEUE_JOBS: usize = 1_024;
 /// Prepared statements a connection keeps.
 const STATEMENTS_KEPT: usize = 128;
@@ -58,7 +64,7 @@ pub(crate) struct Database(Arc<Access>);
 
 enum Access {
     Inline(Mutex<Connection>),
-    Threads { writer: Pool, readers: Pool },
+    Threads { writer: Pool, looker: Pool, scanners: Pool },
 }
 
 impl Database {
@@ -68,12 +74,12 @@ impl Database {
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         prepare_file(&mut connection, layout).map_err(|e| failed("open", e))?;
         migrate(&mut connection, layout.migrations)?;
-        let readers = (0..READERS)
-            .map(|_| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY))
-            .collect::<Result<Vec<_>, _>>()?;
+        let reader = || connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let scanners = (0..SCANNERS).map(|_| reader()).collect::<Result<Vec<_>, _>>()?;
         let writer = Pool::start(format!("{}-write", layout.name), vec![connection])?;
-        let readers = Pool::start(format!("{}-read", layout.name), readers)?;
-        Ok(Self(Arc::new(Access::Threads { writer, readers })))
+        let looker = Pool::start(format!("{}-look", layout.name), vec![reader()?])?;
+        let scanners = Pool::start(format!("{}-scan", layout.name), scanners)?;
+        Ok(Self(Arc::new(Access::Threads { writer, looker, scanners })))
     }
 
     /// An empty database that lives as long as a clone of it.
@@ -114,31 +120,39 @@ impl Database {
         }
     }
 
-    /// Runs `job` on a connection that sees everything committed before this call.
-    pub(crate) async fn read<T, E>(
-        &self,
-        op: &'static str,
-        job: impl FnOnce(&mut Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
-        match &*self.0 {
-            Access::Inline(connection) => inline(connection, job),
-            Access::Threads { readers, .. } => {
-                readers.run(op, job).await.unwrap_or_else(|lost| Err(lost.of_read(op).into()))
-            }
-        }
-    }
-
-    /// [`Database::read`] for a job that fails only as SQLite does.
+    /// Runs `job`, which looks up a few rows by a key, on a connection that sees everything
+    /// committed before this call.
     pub(crate) async fn query<T: Send + 'static>(
         &self,
         op: &'static str,
         job: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        self.read(op, move |connection| job(connection).map_err(|e| failed(op, e))).await
+        let job = move |connection: &mut Connection| job(connection).map_err(|e| failed(op, e));
+        match &*self.0 {
+            Access::Inline(connection) => inline(connection, job),
+            Access::Threads { looker, .. } => {
+                looker.run(op, job).await.unwrap_or_else(|lost| Err(lost.of_read(op)))
+            }
+        }
+    }
+
+    /// The same for a job that may read much. In a file it fails as unavailable after
+    /// [`SCAN_TIME_MAX`].
+    pub(crate) async fn scan<T: Send + 'static>(
+        &self,
+        op: &'static str,
+        job: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        match &*self.0 {
+            Access::Inline(connection) => inline(connection, |connection| job(connection)),
+            Access::Threads { scanners, .. } => {
+                let job = move |connection: &mut Connection| {
+                    limit_time(connection).map_err(|e| failed(op, e))?;
+                    job(connection)
+                };
+                scanners.run(op, job).await.unwrap_or_else(|lost| Err(lost.of_read(op)))
+            }
+        }
     }
 
     /// Makes what [`Durability::Ordered`] has committed survive a power failure.
@@ -156,6 +170,13 @@ impl Database {
         })
         .await
     }
+}
+
+/// From now on, until it is called again: every statement run on the connection later than
+/// [`SCAN_TIME_MAX`] is interrupted.
+fn limit_time(connection: &mut Connection) -> rusqlite::Result<()> {
+    let end = Instant::now() + SCAN_TIME_MAX;
+    connection.progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() >= end))
 }
 
 /// In a file a synced commit syncs the whole write-ahead log, earlier commits with it; unlike a

@@ -95,7 +95,9 @@ impl SqliteAnalytics {
     pub(super) async fn performance(&self, query: &PerformanceQuery) -> Result<Performance, Error> {
         check(query)?;
         let query = query.clone();
-        self.database.query("performance", move |c| performance(c, &query)).await
+        let job =
+            move |c: &Connection| performance(c, &query).map_err(|e| failed("performance", e));
+        self.database.scan("performance", job).await
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::sqlite::{Database, Durability, Layout, atomically, failed};
 
 const LAYOUT: Layout =
-    Layout { name: "catalog", durability: Durability::Synced, migrations: &[TABLES] };
+    Layout { name: "catalog", durability: Durability::Synced, migrations: &[TABLES, BY_AGE] };
 
 pub(super) const TABLES: &str = "
 CREATE TABLE documents (
@@ -52,6 +52,19 @@ CREATE TABLE settings (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Of [`Kind::Idempotency`] alone, which is swept by age.
+const BY_AGE: &str =
+    "CREATE INDEX documents_by_age ON documents (kind, created_at_ms) WHERE kind = 10";
+
+const SWEEP: &str = "DELETE FROM documents WHERE rowid IN
+    (SELECT rowid FROM documents WHERE kind = 10 AND created_at_ms < ?1
+     ORDER BY created_at_ms LIMIT ?2)";
+
+/// Below every id: the outbox was not looked at yet.
+const NOT_KNOWN: u64 = 0;
+/// Above every id: the outbox is empty.
+const NONE_PENDING: u64 = u64::MAX;
+
 /// The columns [`document`] reads, in its order.
 pub(super) const COLUMNS: &str =
     "d.kind, d.id, d.organization, d.mode, d.parent, d.version, d.created_at_ms, d.json";
@@ -66,8 +79,9 @@ pub struct SqliteCatalog {
 /// What clones share besides the database.
 struct Shared {
     revisions: [AtomicU64; Kind::ALL.len()],
-    /// Rises when rows enter or leave the outbox.
-    outbox: watch::Sender<u64>,
+    /// The lowest id in the outbox, which the relay clears in their order; or [`NOT_KNOWN`], or
+    /// [`NONE_PENDING`]. Set by jobs of the one writer, after their commit.
+    pending: watch::Sender<u64>,
 }
 
 impl SqliteCatalog {
@@ -82,7 +96,8 @@ impl SqliteCatalog {
     }
 
     fn over(database: Database) -> Self {
-        let shared = Shared { revisions: Default::default(), outbox: watch::Sender::new(0) };
+        let pending = watch::Sender::new(NOT_KNOWN);
+        let shared = Shared { revisions: Default::default(), pending };
         Self { database, shared: Arc::new(shared) }
     }
 
@@ -90,11 +105,18 @@ impl SqliteCatalog {
         let shared = Arc::clone(&self.shared);
         self.database
             .write("apply", move |connection| {
-                let applied = atomically(connection, "apply", |c| store_all(c, &changes));
+                let applied = atomically(connection, "apply", |c| {
+                    let queued = store_all(c, &changes)?;
+                    let pending = lowest_pending(c).map_err(|e| failed("apply", e))?;
+                    Ok((queued, pending))
+                });
                 // In the job, so that a caller who left does not leave caches behind the data; and
                 // after a failure too, which may be an indeterminate one.
                 shared.announce(&changes);
-                applied
+                applied.map(|(queued, pending)| {
+                    shared.publish(pending);
+                    queued
+                })
             })
             .await
     }
@@ -130,7 +152,7 @@ impl SqliteCatalog {
         page: Page,
     ) -> Result<Vec<Document>, Error> {
         self.database
-            .read("list", move |connection| list::run(connection, kind, filter, page))
+            .scan("list", move |connection| list::run(connection, kind, filter, page))
             .await
     }
 
@@ -151,30 +173,58 @@ impl SqliteCatalog {
         let (ids, shared) = (ids.to_vec(), Arc::clone(&self.shared));
         self.database
             .write("outbox_clear", move |connection| {
-                atomically(connection, "outbox_clear", |c| {
-                    remove(c, &ids).map_err(|e| failed("outbox_clear", e))
+                let pending = atomically(connection, "outbox_clear", |c| {
+                    remove(c, &ids)
+                        .and_then(|()| lowest_pending(c))
+                        .map_err(|e| failed("outbox_clear", e))
                 })?;
-                shared.outbox_changed();
+                shared.publish(pending);
                 Ok(())
             })
             .await
     }
 
     pub(super) async fn outbox_cleared(&self, ids: &[u64]) -> Result<(), Error> {
-        // Subscribed before the first look, so that no change goes by unseen.
-        let mut changes = self.shared.outbox.subscribe();
-        while self.any_in_outbox(ids).await? {
-            self.outbox_change(&mut changes).await;
+        let Some(last) = ids.iter().max() else { return Ok(()) };
+        let mut pending = self.shared.pending.subscribe();
+        if *pending.borrow() == NOT_KNOWN {
+            self.look_for_pending().await?;
         }
+        // The sender lives in `self`, so it cannot be gone.
+        let _ = pending.wait_for(|lowest| lowest > last).await;
         Ok(())
     }
 
     pub(super) async fn outbox_filled(&self) -> Result<(), Error> {
-        let mut changes = self.shared.outbox.subscribe();
+        // Subscribed before the first look, so that no change goes by unseen.
+        let mut pending = self.shared.pending.subscribe();
         while self.outbox(1).await?.is_empty() {
-            self.outbox_change(&mut changes).await;
+            // The sender lives in `self`, so it cannot be gone.
+            let _ = pending.changed().await;
         }
         Ok(())
+    }
+
+    pub(super) async fn sweep(
+        &self,
+        kind: Kind,
+        created_before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let shared = Arc::clone(&self.shared);
+        self.database
+            .write("sweep", move |connection| {
+                let swept = atomically(connection, "sweep", |c| {
+                    let swept = c.prepare_cached(SWEEP).and_then(|mut statement| {
+                        statement.execute([created_before.as_ms(), limit])
+                    });
+                    swept.map_err(|e| failed("sweep", e))
+                });
+                shared.revise(kind);
+                swept
+            })
+            .await
     }
 
     pub(super) fn revision(&self, kind: Kind) -> u64 {
@@ -201,40 +251,35 @@ impl SqliteCatalog {
             .await
     }
 
-    async fn any_in_outbox(&self, ids: &[u64]) -> Result<bool, Error> {
-        let ids = ids.to_vec();
+    /// With the writer, so that what it publishes is in the order of the commits.
+    async fn look_for_pending(&self) -> Result<(), Error> {
+        let shared = Arc::clone(&self.shared);
         self.database
-            .query("outbox_cleared", move |connection| {
-                const SQL: &str = "SELECT EXISTS (SELECT 1 FROM outbox WHERE id = ?1)";
-                let mut statement = connection.prepare_cached(SQL)?;
-                for id in ids {
-                    if statement.query_row([id as i64], |row| row.get(0))? {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
+            .write("outbox_cleared", move |connection| {
+                let pending = lowest_pending(connection);
+                shared.publish(pending.map_err(|e| failed("outbox_cleared", e))?);
+                Ok(())
             })
             .await
-    }
-
-    async fn outbox_change(&self, changes: &mut watch::Receiver<u64>) {
-        // The sender lives in `self`, so it cannot be gone.
-        let _ = changes.changed().await;
     }
 }
 
 impl Shared {
     fn announce(&self, changes: &[Change]) {
         for change in changes {
-            self.revisions[change.document.kind as usize].fetch_add(1, Ordering::AcqRel);
-        }
-        if changes.iter().any(|change| change.command.is_some()) {
-            self.outbox_changed();
+            self.revise(change.document.kind);
         }
     }
 
-    fn outbox_changed(&self) {
-        self.outbox.send_modify(|generation| *generation += 1);
+    fn revise(&self, kind: Kind) {
+        self.revisions[kind as usize].fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn publish(&self, lowest_pending: u64) {
+        self.pending.send_if_modified(|lowest| {
+            let was = std::mem::replace(lowest, lowest_pending);
+            was != lowest_pending
+        });
     }
 }
 
@@ -321,6 +366,13 @@ fn remove(connection: &Connection, ids: &[u64]) -> rusqlite::Result<()> {
     ids.iter().try_for_each(|&id| statement.execute([id as i64]).map(drop))
 }
 
+/// The lowest id in the outbox, or [`NONE_PENDING`].
+fn lowest_pending(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut statement = connection.prepare_cached("SELECT min(id) FROM outbox")?;
+    let lowest: Option<i64> = statement.query_row([], |row| row.get(0))?;
+    Ok(lowest.map_or(NONE_PENDING, |id| id as u64))
+}
+
 fn stored_setting(connection: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
     const SQL: &str = "SELECT value FROM settings WHERE name = ?1";
     connection.prepare_cached(SQL)?.query_row([name], |row| row.get(0)).optional()
@@ -361,4 +413,26 @@ fn outbox_row(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
         partition: row.get(1)?,
         record: Bytes::from(record),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_is_a_range_of_an_index() {
+        assert_eq!(Kind::Idempotency as u8, 10, "as the index and the sweep have it");
+        let connection = Connection::open_in_memory().unwrap();
+        LAYOUT.migrations.iter().for_each(|sql| connection.execute_batch(sql).unwrap());
+        let steps: Vec<String> = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {SWEEP}"))
+            .unwrap()
+            .query_map([1, 2], |row| row.get(3))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let plan = steps.join("; ");
+        assert!(plan.contains("documents_by_age (kind=? AND created_at_ms<?)"), "{plan}");
+        assert!(!plan.contains("SCAN") && !plan.contains("TEMP"), "{plan}");
+    }
 }

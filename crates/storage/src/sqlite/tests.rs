@@ -129,13 +129,14 @@ fn a_slow_report_keeps_no_write_waiting_and_sees_one_state() {
         insert(&database, 1).await.unwrap();
         let (started, starts) = tokio::sync::oneshot::channel();
         let (written, waits) = mpsc::channel();
-        let report = database.query("report", move |c| {
-            let count = |c: &Connection| c.query_row("SELECT count(*) FROM t", [], |r| r.get(0));
-            let snapshot = c.unchecked_transaction()?;
-            let before: i64 = count(&snapshot)?;
+        let report = database.scan("report", move |c| {
+            let count =
+                |c: &Connection| c.query_row("SELECT count(*) FROM t", [], |r| r.get(0)).unwrap();
+            let snapshot = c.unchecked_transaction().unwrap();
+            let before: i64 = count(&snapshot);
             started.send(()).unwrap();
             waits.recv_timeout(LONG).expect("the write did not wait for this report");
-            Ok((before, count(&snapshot)?))
+            Ok((before, count(&snapshot)))
         });
         let write = async {
             starts.await.unwrap();
@@ -145,6 +146,60 @@ fn a_slow_report_keeps_no_write_waiting_and_sees_one_state() {
         let (seen, ()) = tokio::join!(report, write);
         assert_eq!(seen.unwrap(), (1, 1));
         assert_eq!(count(&database).await, 2);
+    });
+}
+
+#[test]
+fn scans_keep_no_look_up_waiting_however_many_there_are() {
+    let (_directory, path) = file();
+    run(async {
+        let database = Database::open(&path, LAYOUT).unwrap();
+        insert(&database, 1).await.unwrap();
+        let gates: Vec<_> = (0..SCANNERS + 2).map(|_| mpsc::channel::<()>()).collect();
+        let (releases, gates): (Vec<_>, Vec<_>) = gates.into_iter().unzip();
+        let scans: Vec<_> = gates
+            .into_iter()
+            .map(|gate| {
+                sent(database.scan("scan", move |_| {
+                    assert_eq!(gate.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
+                    Ok(())
+                }))
+            })
+            .collect();
+        let looked = tokio::time::timeout(LONG / 2, count(&database)).await;
+        assert_eq!(looked.expect("the look-up waited for a scan"), 1);
+        drop(releases);
+        for scan in scans {
+            scan.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_scan_that_takes_too_long_is_given_up_and_the_next_has_all_its_time() {
+    const ENDLESS: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)
+        SELECT count(*) FROM n";
+    let (_directory, path) = file();
+    let scan = |sql: &'static str| {
+        move |c: &Connection| {
+            let found = c.query_row(sql, [], |row| row.get::<_, i64>(0));
+            found.map_err(|e| failed("scan", e))
+        }
+    };
+    run(async {
+        let database = Database::open(&path, LAYOUT).unwrap();
+        insert(&database, 1).await.unwrap();
+        let endless = (0..SCANNERS).map(|_| sent(database.scan("scan", scan(ENDLESS))));
+        for scan in endless.collect::<Vec<_>>() {
+            let ended = tokio::time::timeout(SCAN_TIME_MAX * 5, scan).await;
+            let error = ended.expect("it goes on").unwrap_err();
+            let (kind, certainty) = (error.kind, error.certainty);
+            assert_eq!((kind, certainty), (Kind::Unavailable, Certainty::Determinate));
+        }
+        for _ in 0..SCANNERS {
+            let found = database.scan("scan", scan("SELECT count(*) FROM t")).await;
+            assert_eq!(found.unwrap(), 1);
+        }
     });
 }
 
@@ -175,11 +230,11 @@ fn a_queue_at_its_bound_refuses_at_once() {
     });
 }
 
-type Sent<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'a>>;
+type Sent<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + 'a>>;
 
 /// The job is in the queue after the first poll.
-fn sent<'a>(job: impl Future<Output = Result<(), Error>> + 'a) -> Sent<'a> {
-    let mut job: Sent<'a> = Box::pin(job);
+fn sent<'a, T>(job: impl Future<Output = Result<T, Error>> + 'a) -> Sent<'a, T> {
+    let mut job: Sent<'a, T> = Box::pin(job);
     assert!(job.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     job
 }

@@ -54,6 +54,10 @@ fn link(id: &str, created_at: i64, json: &str) -> Document {
     }
 }
 
+fn page_of(limit: usize) -> Page {
+    Page { limit, ..Page::default() }
+}
+
 fn new(document: Document) -> Change {
     Change { document, expected: Expected::Absent, uniques: vec![], command: None }
 }
@@ -238,6 +242,92 @@ fn waiting_ends_with_the_change_waited_for_and_not_before() {
     assert!(!poll(cleared.as_mut()));
     run(catalog.outbox_clear(&mine)).unwrap();
     assert!(poll(cleared.as_mut()));
+}
+
+/// More than a queue of queries would take, all waiting for a relay that clears one at a time.
+#[test]
+fn however_many_wait_each_is_told_when_its_own_command_is_cleared() {
+    const WAITERS: usize = 2_000;
+    every("waiters", async |catalog| {
+        let links = (0..WAITERS).map(|n| link(&format!("l{n}"), 1, "{}"));
+        let changes = links.map(|link| with_command(link, 0, b"c")).collect();
+        let ids = catalog.apply(changes).await.unwrap();
+        let mut waiters = tokio::task::JoinSet::new();
+        for id in ids.clone() {
+            let catalog = catalog.clone();
+            waiters.spawn(async move { catalog.outbox_cleared(&[id]).await });
+        }
+        tokio::task::yield_now().await;
+        let (first, rest) = ids.split_at(10);
+        for id in first {
+            catalog.outbox_clear(&[*id]).await.unwrap();
+        }
+        for _ in first {
+            waiters.join_next().await.unwrap().unwrap().unwrap();
+        }
+        assert!(waiters.try_join_next().is_none(), "one was told before its time");
+        catalog.outbox_clear(rest).await.unwrap();
+        while let Some(told) = waiters.join_next().await {
+            told.unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_another_process_has_queued_or_cleared_is_known_to_waiters() {
+    let file = fresh_file("waiters_reopened");
+    let queued = run(async {
+        let catalog = Catalog::open(&file).unwrap();
+        let changes = ["a", "b"].map(|id| with_command(link(id, 1, "{}"), 0, b"c"));
+        let queued = catalog.apply(changes.into()).await.unwrap();
+        catalog.outbox_clear(&queued[..1]).await.unwrap();
+        queued
+    });
+    run(async {
+        let catalog = Catalog::open(&file).unwrap();
+        catalog.outbox_cleared(&queued[..1]).await.unwrap();
+        let relay = async {
+            tokio::task::yield_now().await;
+            catalog.outbox_clear(&queued).await.unwrap();
+        };
+        let (waited, ()) = tokio::join!(catalog.outbox_cleared(&queued), relay);
+        waited.unwrap();
+        assert!(catalog.outbox(1).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn only_recorded_answers_are_swept_and_only_old_ones_the_oldest_first() {
+    every("sweep", async |catalog| {
+        let at = Timestamp::from_ms;
+        let answer = |id: &str, created_at| {
+            new(Document { kind: Kind::Idempotency, parent: None, ..link(id, created_at, "{}") })
+        };
+        let made = [("new", 30), ("oldest", 10), ("old", 20), ("older", 15)];
+        let answers = made.map(|(id, created_at)| answer(id, created_at));
+        catalog.apply(answers.into()).await.unwrap();
+        catalog.apply(vec![new(link("kept", 1, "{}"))]).await.unwrap();
+
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Idempotency) {
+            let error = catalog.sweep(kind, at(99), 9).await.unwrap_err();
+            let refused = (error.kind, error.certainty);
+            assert_eq!(refused, (ErrorKind::Conflict, Certainty::Determinate), "{kind:?}");
+        }
+        let left = async || {
+            let found = catalog.list(Kind::Idempotency, ListFilter::default(), page_of(9)).await;
+            found.unwrap().into_iter().map(|document| document.id).collect::<Vec<_>>()
+        };
+        let seen = catalog.revision(Kind::Idempotency);
+        assert_eq!(catalog.sweep(Kind::Idempotency, at(20), 1).await.unwrap(), 1);
+        assert_eq!(left().await, ["older", "old", "new"]);
+        assert!(catalog.revision(Kind::Idempotency) > seen);
+        assert_eq!(catalog.sweep(Kind::Idempotency, at(20), 9).await.unwrap(), 1);
+        assert_eq!(catalog.sweep(Kind::Idempotency, at(20), 9).await.unwrap(), 0);
+        assert_eq!(left().await, ["old", "new"]);
+        assert!(catalog.get(Kind::Link, "kept").await.unwrap().is_some());
+        // A key that was swept may be used again.
+        catalog.apply(vec![answer("oldest", 40)]).await.unwrap();
+    });
 }
 
 #[test]
