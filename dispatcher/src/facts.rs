@@ -3,13 +3,14 @@
 //! A **conversion** is the first decision on an event whose campaign was running, whose aktvator was
 //! found, and whose type and time the campaign takes: it was judged by the rules, whatever they
 //! said. A repeat counts nothing. Its **revenue** is the amount of the event where that is in the
-//! rulebook's currency. **Rewards** are counted when they are created, held ones too; releasing one
+//! rulebook's currency, as the outcome says: whatever was decided, and by its code where the outcome
+//! does not name the rulebook's currency. **Rewards** are counted when they are created, held ones too; releasing one
 //! counts nothing.
 //!
 //! | Decision code ([`Code`]) | Conversion | Revenue | Rewards |
 //! | --- | --- | --- | --- |
-//! | `rewarded`, `clipped` | yes | yes | those created |
-//! | `not_eligible`, `conditions_not_met`, `already_rewarded`, `cap_exceeded`, `zero_amount`, `amount_missing`, `amount_overflow`, `insufficient_funds`, and what is added later | yes | yes | none |
+//! | `rewarded`, `clipped` | yes | yes, in the rulebook's currency | those created |
+//! | `not_eligible`, `conditions_not_met`, `already_rewarded`, `cap_exceeded`, `zero_amount`, `amount_missing`, `amount_overflow`, `insufficient_funds`, and what is added later | yes | yes, in the rulebook's currency | none |
 //! | `currency_mismatch`, `fx_unavailable` | yes | no: it is in another currency | none |
 //! | those of [`NOT_CONVERSIONS`] | no | no | none |
 
@@ -78,10 +79,16 @@ fn of_event(scope: Scope, event: &proto::EventDecided) -> Result<Option<Fact>, U
         at: Timestamp::from_ms(event.occurred_at_ms),
         clicks: 0,
         conversions: 1,
-        revenue: if is_among(&event.code, OTHER_CURRENCY) { 0 } else { event.revenue },
+        revenue: if is_in_other_currency(event) { 0 } else { event.revenue },
         rewards: i64::try_from(event.rewards.len()).unwrap_or(i64::MAX),
         reward_amount: event.rewards.iter().fold(0, |sum, r| sum.saturating_add(r.amount)),
     }))
+}
+
+/// Amounts of two currencies have no sum.
+fn is_in_other_currency(event: &proto::EventDecided) -> bool {
+    let of_campaign = event.campaign_currency.as_ref();
+    is_among(&event.code, OTHER_CURRENCY) || of_campaign.is_some_and(|c| *c != event.currency)
 }
 
 fn is_among(code: &str, codes: &[Code]) -> bool {
@@ -149,6 +156,15 @@ mod tests {
         }
         for code in ["currency_mismatch", "fx_unavailable"] {
             assert_eq!(counted(event(code)), Some((1, 0, 0, 0)), "{code}");
+        }
+        for (campaign, revenue) in [(None, 4_900), (Some("USD"), 4_900), (Some("EUR"), 0)] {
+            // Refused before anyone looked at its currency.
+            let decided = proto::EventDecided {
+                currency: "USD".into(),
+                campaign_currency: campaign.map(str::to_owned),
+                ..event("not_eligible")
+            };
+            assert_eq!(counted(decided), Some((1, revenue, 0, 0)), "{campaign:?}");
         }
         for code in NOT_CONVERSIONS {
             assert_eq!(counted(event(code.as_str())), None, "{code:?}");

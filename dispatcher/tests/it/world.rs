@@ -104,8 +104,19 @@ impl World {
         url: &str,
         subscribed: &[&str],
     ) -> EndpointId {
+        let id = EndpointId::from_u128(self.next().into());
+        self.endpoint_as(id, scope, url, subscribed).await
+    }
+
+    pub(crate) async fn endpoint_as(
+        &self,
+        id: EndpointId,
+        scope: Scope,
+        url: &str,
+        subscribed: &[&str],
+    ) -> EndpointId {
         let endpoint = Endpoint {
-            id: EndpointId::from_u128(self.next().into()),
+            id,
             organization_id: scope.organization,
             mode: scope.mode,
             name: "receiver".into(),
@@ -229,6 +240,7 @@ pub(crate) fn decided(event: u128, code: &str, rewards: &[i64]) -> proto::EventD
         rewards: rewards.iter().enumerate().map(reward).collect(),
         code_used: Some("ABC123".into()),
         repeat: false,
+        campaign_currency: Some("USD".into()),
     }
 }
 
