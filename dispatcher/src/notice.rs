@@ -83,7 +83,7 @@ enum Data {
         status: &'static str,
     },
     #[serde(rename_all = "camelCase")]
-    Wallet { top_up_id: TopUpId, amount: i64, currency: String, available: i64 },
+    Wallet { topup_id: TopUpId, amount: i64, currency: String, available: i64 },
     #[serde(rename_all = "camelCase")]
     Campaign { campaign_id: CampaignId, name: String },
 }
@@ -209,7 +209,7 @@ fn of_event(event: &proto::EventDecided) -> Result<Vec<(NoticeType, Data)>, Unre
 
 fn of_credit(credit: &proto::WalletCredited) -> Result<(NoticeType, Data), Unreadable> {
     let data = Data::Wallet {
-        top_up_id: id(TopUpId::from_proto(&credit.command_id))?,
+        topup_id: id(TopUpId::from_proto(&credit.command_id))?,
         amount: credit.amount,
         currency: credit.currency.clone(),
         available: credit.available_after,

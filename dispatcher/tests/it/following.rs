@@ -2,7 +2,8 @@
 
 use dispatcher::transport::Reply;
 use prost::Message;
-use schemas::id::{CampaignId, TopUpId};
+use schemas::entity::Endpoint;
+use schemas::id::{CampaignId, EndpointId, TopUpId};
 use schemas::partition::Mode;
 use schemas::proto::{self, outcome::Body};
 use storage::Topic;
@@ -115,7 +116,9 @@ async fn every_cause_has_its_notices() {
     assert_eq!(kinds, want.into());
     assert_eq!(data(&told, "action_attempt.verified")[0]["rewardAmount"], 150);
     assert_eq!(data(&told, "action_attempt.rejected")[0]["code"], "conditions_not_met");
-    assert_eq!(data(&told, "wallet.credited")[0]["available"], 12_000);
+    let credited = &data(&told, "wallet.credited")[0];
+    assert_eq!(credited["available"], 12_000);
+    assert!(credited["topupId"].as_str().is_some_and(|id| id.starts_with("top_")), "{credited}");
     assert_eq!(data(&told, "campaign.created")[0]["name"], "Spring \"26\"");
     let statuses: Vec<_> =
         data(&told, "reward.created").iter().map(|d| d["status"].clone()).collect();
@@ -267,4 +270,26 @@ async fn old_deliveries_are_forgotten_and_nothing_of_them_stays() {
     let all = storage::state::KeyRange { from: bytes::Bytes::new(), to: vec![0xff; 80].into() };
     assert_eq!(state.scan(shard, all, false, 10).await.expect("read"), Vec::new());
     assert_eq!(log.bounds(Topic::Outcomes, partition).await.expect("read").end, 700);
+}
+
+/// Who registers and deletes again and again still hears with the endpoint that is left.
+#[tokio::test(start_paused = true)]
+async fn deleted_endpoints_take_no_place() {
+    let world = World::new();
+    let whose = scope(5);
+    let first = world.endpoint(whose, "https://a.example.com/", &["*"]).await;
+    let deleted = Endpoint { deleted: true, active: false, ..world.stored(first).await };
+    for number in 0..1_001 {
+        let id = EndpointId::from_u128(1 << 64 | number);
+        world.put(&Endpoint { id, ..deleted.clone() }, Expected::Absent).await;
+    }
+    let last = world
+        .endpoint_as(EndpointId::from_u128(1 << 65), whose, "https://b.example.com/", &["*"])
+        .await;
+    let (transport, script) = scripted(|_| Reply::status(200));
+    let running = world.start(transport);
+    world.campaigns(whose, 1).await;
+    world.settled(whose, last, 1).await;
+    running.stop().await;
+    assert_eq!(script.sent().len(), 2);
 }
