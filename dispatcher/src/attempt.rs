@@ -9,6 +9,11 @@
 //! | no answer in time | `timeout` | retry after at least a minute |
 //! | any other status | `http_status` | retry |
 //! | no answer | `dns`, `connect`, `reset`, `tls`, `blocked_target`, `protocol` | retry |
+//!
+//! A delivery has ten attempts and at most [`AGE_MAX_MS`]. Where its turn comes later than that,
+//! because its receiver is too slow for all that waits or asked for long pauses, it is `exhausted`
+//! without a further attempt, and no attempt is set for later than that: what waits for a dead
+//! receiver does not grow for ever.
 
 use engine::schedule;
 use schemas::id::DeliveryId;
@@ -16,6 +21,21 @@ use schemas::proto::{DeliveryAttempt, DeliveryRow};
 
 use crate::lanes::Pressure;
 use crate::rows;
+
+/// What outages of ours may add to a delivery's schedule, in milliseconds.
+const OUTAGES_MS: i64 = 3 * 3_600_000;
+
+/// How old a pending delivery may become, in milliseconds: every wait of the schedule, 75 h 35 m
+/// 05 s; 15 min for each, the most that jitter adds; and 3 h, so that a short outage of ours costs
+/// nobody an attempt. Together 80 h 50 m 05 s.
+pub const AGE_MAX_MS: i64 = {
+    let (mut sum_ms, mut i) = (OUTAGES_MS, 1);
+    while i < schedule::WAITS_S.len() {
+        sum_ms += schedule::WAITS_S[i] * 1_000 + 15 * 60_000;
+        i += 1;
+    }
+    sum_ms
+};
 
 /// A receiver that is overloaded is left alone for this long, in milliseconds.
 const OVERLOAD_PAUSE_MS: i64 = 60_000;
@@ -64,6 +84,9 @@ pub enum NoAnswer {
     /// has not failed, and the attempt does not count.
     #[error("the kept connection had been closed")]
     Unsent,
+    /// Too many other names were being looked up: the fault is ours, and the attempt does not count.
+    #[error("too many names are being looked up")]
+    Busy,
 }
 
 /// What an attempt came to.
@@ -115,12 +138,12 @@ impl AttemptResult {
     }
 
     /// What `answer` comes to; see the table of this module. A connection that was closed before
-    /// the request counts as broken.
+    /// the request counts as broken, a name that could not be looked up as not resolved.
     pub fn of(answer: &Result<Answer, NoAnswer>) -> Self {
         match answer {
             Ok(answer) => Self::of_status(answer.status),
             Err(NoAnswer::Timeout) => Self::Timeout,
-            Err(NoAnswer::Dns) => Self::Dns,
+            Err(NoAnswer::Dns | NoAnswer::Busy) => Self::Dns,
             Err(NoAnswer::BlockedTarget) => Self::BlockedTarget,
             Err(NoAnswer::Connect) => Self::Connect,
             Err(NoAnswer::Tls) => Self::Tls,
@@ -156,6 +179,12 @@ impl AttemptResult {
     }
 }
 
+/// Is a delivery made at `created_at_ms` too old at `now_ms` for another attempt? Both are
+/// milliseconds since the epoch.
+pub const fn is_too_old(created_at_ms: i64, now_ms: i64) -> bool {
+    now_ms.saturating_sub(created_at_ms) > AGE_MAX_MS
+}
+
 /// An attempt that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -171,7 +200,8 @@ pub struct Ended {
 /// say it. The jitter of the next attempt comes from `random`.
 ///
 /// The next attempt is due after the schedule's delay and jitter, and not before the receiver's
-/// `Retry-After`, counted from the end of this one.
+/// `Retry-After`, counted from the end of this one. Where the delivery would then be too old, there
+/// is none.
 pub fn settle(
     delivery: DeliveryId,
     row: &mut DeliveryRow,
@@ -185,6 +215,7 @@ pub fn settle(
         _ => {
             let floor_ms = floor_ms(result, &ended, random);
             schedule::next_attempt_ms(number, ended.ended_at_ms, random, floor_ms)
+                .filter(|due_at_ms| !is_too_old(row.created_at_ms, *due_at_ms))
         }
     };
     row.due_at_ms = next.unwrap_or(0);
@@ -275,6 +306,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_attempt_is_set_for_when_the_delivery_is_too_old() {
+        for (age_ms, want) in [(AGE_MAX_MS - 7_000, "pending"), (AGE_MAX_MS, "exhausted")] {
+            let now_ms = 5_000 + age_ms;
+            let mut row = DeliveryRow { created_at_ms: 5_000, ..DeliveryRow::default() };
+            let answer = answered(500, None);
+            let ended = Ended { started_at_ms: now_ms, ended_at_ms: now_ms, answer };
+            settle(DeliveryId::from_u128(1), &mut row, ended, 0);
+            assert_eq!((row.status.as_str(), row.due_at_ms == 0), (want, want == "exhausted"));
+        }
+        assert_eq!(AGE_MAX_MS, 272_105_000 + 9 * 900_000 + 10_800_000);
+    }
+
     proptest! {
         #[test]
         fn any_answer_ends_within_ten_attempts(
@@ -284,6 +328,7 @@ mod tests {
             body in proptest::collection::vec(any::<u8>(), 0..9_000),
         ) {
             let mut row = DeliveryRow { status: rows::PENDING.into(), ..DeliveryRow::default() };
+            let has_hint = retry_after.is_some();
             let answer = Answer { status, retry_after: retry_after.map(Into::into), body };
             let mut now_ms = 0;
             while row.status == rows::PENDING {
@@ -299,7 +344,10 @@ mod tests {
                 }
             }
             prop_assert_eq!(&row.status, rows::EXHAUSTED);
-            prop_assert_eq!(row.attempts.len(), if status == 410 { 1 } else { 10 });
+            // Long pauses that the receiver asks for use up the age, not the attempts.
+            let attempts = if status == 410 { 1 } else { 10 };
+            prop_assert!(row.attempts.len() <= attempts);
+            prop_assert!(has_hint || row.attempts.len() == attempts);
         }
     }
 }

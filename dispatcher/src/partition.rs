@@ -37,7 +37,7 @@ use crate::send::{Attempted, attempt, count};
 use crate::store;
 use crate::transport::Transport;
 
-/// Rows that wait for a commit; with more, no further outcomes are read.
+/// Rows that wait for a commit; with more, no further outcomes are read and no attempt is begun.
 const BATCH_ROWS_MAX: usize = 8_192;
 /// Outcomes without deliveries after which the position is stored even before its time.
 const UNSTORED_OUTCOMES_MAX: u64 = 100_000;
@@ -223,7 +223,7 @@ impl Owner {
         self.start_following();
         self.start_pages();
         self.start_forgetting(now_ms);
-        if !self.wants_permit && self.lanes.is_ready(now_ms) {
+        if self.may_ask() && self.lanes.is_ready(now_ms) {
             self.wants_permit = true;
             let permits = self.shared.permits.clone();
             self.add(async move {
@@ -232,6 +232,11 @@ impl Owner {
                 Done::Permit(permits.acquire_owned().await.expect("permits are never closed"))
             });
         }
+    }
+
+    /// May it ask for a permit? Not while it waits for one, nor while so much waits for a commit.
+    const fn may_ask(&self) -> bool {
+        !self.wants_permit && self.batch.rows.len() < BATCH_ROWS_MAX
     }
 
     fn start_commit(&mut self, now_ms: i64) {
@@ -353,22 +358,21 @@ impl Owner {
 
     fn on_attempted(&mut self, due: Due, attempted: Attempted) {
         self.attempts -= 1;
-        let (mut row, result) = match attempted {
+        let (row, result) = match attempted {
             Attempted::Ended(mut row, ended) => {
                 let result = settle(due.key.delivery, &mut row, ended, self.random.next_u32());
                 count(due, &row, result);
                 (row, Some(result))
             }
-            Attempted::Canceled(row) => (row, None),
+            Attempted::Finished(mut row, status) => {
+                rows::finish(&mut row, status);
+                (row, None)
+            }
             Attempted::Stale | Attempted::Dropped => {
                 self.lanes.attempted(&due.key, Pressure::Keep);
                 return self.lanes.release(&due.key);
             }
         };
-        if result.is_none() {
-            rows::CANCELED.clone_into(&mut row.status);
-            row.due_at_ms = 0;
-        }
         self.lanes.attempted(&due.key, result.map_or(Pressure::Keep, AttemptResult::pressure));
         rows::update(&due.key, &row, due.at_ms, self.shared.clock.now_ms(), &mut self.batch.rows);
         let effect = if row.status == rows::PENDING {
@@ -430,7 +434,9 @@ impl Owner {
         let linger_ms = span_ms(self.shared.config.position_linger.0);
         let store = self.unstored_since_ms.filter(|_| self.committing.is_none());
         let forget = Some(self.forget_at_ms).filter(|_| !self.forgetting);
-        let next = [self.lanes.next_wake_ms(), store.map(|since| since + linger_ms), forget];
+        // A lane that comes due changes nothing before the permit or the commit is there.
+        let wake = self.lanes.next_wake_ms().filter(|_| self.may_ask());
+        let next = [wake, store.map(|since| since + linger_ms), forget];
         let left = next.into_iter().flatten().min().map_or(i64::MAX, |at| at - now_ms);
         Duration::from_millis(left.max(1).unsigned_abs()).min(NAP_MAX)
     }

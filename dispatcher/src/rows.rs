@@ -14,7 +14,7 @@ use crate::notice::Notice;
 pub const PENDING: &str = "pending";
 /// A receiver answered 2xx.
 pub const DELIVERED: &str = "delivered";
-/// Every attempt failed, or the receiver is gone.
+/// Every attempt failed, the receiver is gone, or the delivery became too old for another attempt.
 pub const EXHAUSTED: &str = "exhausted";
 /// The endpoint no longer gets anything.
 pub const CANCELED: &str = "canceled";
@@ -58,6 +58,12 @@ pub fn pending(
         attempts: Vec::new(),
     };
     (key, row)
+}
+
+/// There is no further attempt: `status` says why.
+pub fn finish(row: &mut DeliveryRow, status: &str) {
+    status.clone_into(&mut row.status);
+    row.due_at_ms = 0;
 }
 
 /// What makes a new pending delivery findable: by endpoint, by id, by when it is due.

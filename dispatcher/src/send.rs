@@ -14,7 +14,7 @@ use serve::Shutdown;
 use storage::state::Shard;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::attempt::{AttemptResult, Ended, NoAnswer};
+use crate::attempt::{AttemptResult, Ended, NoAnswer, is_too_old};
 use crate::chain::chain;
 use crate::expand::Due;
 use crate::metrics as names;
@@ -31,8 +31,9 @@ const OUR_FAULT_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) enum Attempted {
     /// An attempt was made.
     Ended(Box<DeliveryRow>, Ended),
-    /// Its endpoint no longer gets anything.
-    Canceled(Box<DeliveryRow>),
+    /// It gets no further attempt and this status: its endpoint no longer gets anything, or it is
+    /// too old.
+    Finished(Box<DeliveryRow>, &'static str),
     /// It was not due any more.
     Stale,
     /// The process stops; nothing was sent.
@@ -54,11 +55,13 @@ enum OurFault {
     Secret(#[from] BadSecret),
     #[error("the delivery's row cannot be read")]
     Row,
+    #[error("too many names are being looked up")]
+    Busy,
 }
 
 /// Attempts a delivery that is due, holding `permit` while it does.
 ///
-/// While the store is away it waits without the permit, and takes one again.
+/// While the fault is ours it waits without the permit, and takes one again.
 pub(crate) async fn attempt(
     shared: Arc<Shared>,
     shard: Shard,
@@ -68,12 +71,8 @@ pub(crate) async fn attempt(
 ) -> Attempted {
     let mut permit = Some(permit);
     loop {
-        match prepare(&shared, shard, due).await {
-            Ok(Prepared::Done(attempted)) => return attempted,
-            Ok(Prepared::Send(row, secret, target)) => {
-                let ended = send(&shared, due, &row, &secret, target).await;
-                return Attempted::Ended(row, ended);
-            }
+        match attempt_now(&shared, shard, due).await {
+            Ok(attempted) => return attempted,
             Err(fault) => {
                 let delivery = due.key.delivery;
                 tracing::warn!(%delivery, error = chain(&fault), "delivery waits");
@@ -85,6 +84,19 @@ pub(crate) async fn attempt(
             () = shutdown.requested() => return Attempted::Dropped,
             permit = permit_after(&shared, OUR_FAULT_PAUSE) => permit,
         };
+    }
+}
+
+async fn attempt_now(shared: &Shared, shard: Shard, due: Due) -> Result<Attempted, OurFault> {
+    match prepare(shared, shard, due).await? {
+        Prepared::Done(attempted) => Ok(attempted),
+        Prepared::Send(row, secret, target) => {
+            let ended = send(shared, due, &row, &secret, target).await;
+            if ended.answer == Err(NoAnswer::Busy) {
+                return Err(OurFault::Busy);
+            }
+            Ok(Attempted::Ended(row, ended))
+        }
     }
 }
 
@@ -102,10 +114,13 @@ async fn prepare(shared: &Shared, shard: Shard, due: Due) -> Result<Prepared, Ou
     if row.status != rows::PENDING || row.due_at_ms != due.at_ms {
         return Ok(Prepared::Done(Attempted::Stale));
     }
+    if is_too_old(row.created_at_ms, shared.clock.now_ms()) {
+        return Ok(Prepared::Done(Attempted::Finished(row, rows::EXHAUSTED)));
+    }
     let endpoints = shared.endpoints.of(due.key.scope).await?;
     let endpoint = endpoints.iter().find(|e| e.id == due.key.endpoint && e.active);
     let Some(endpoint) = endpoint else {
-        return Ok(Prepared::Done(Attempted::Canceled(row)));
+        return Ok(Prepared::Done(Attempted::Finished(row, rows::CANCELED)));
     };
     let secret = Secret::parse(&endpoint.secret)?;
     match target::webhook(&endpoint.target_url, shared.config.allow_loopback_targets) {

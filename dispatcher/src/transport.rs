@@ -5,6 +5,7 @@
 
 mod connect;
 mod hyper;
+mod resolve;
 mod scripted;
 
 use std::time::Duration;
@@ -40,7 +41,7 @@ pub struct WebhookRequest {
 /// How long one attempt may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// To resolve the name, connect and agree on TLS.
+    /// To resolve the name (at most four fifths of it), connect and agree on TLS.
     pub connect: Duration,
     /// For all of it, the answer's body included.
     pub total: Duration,

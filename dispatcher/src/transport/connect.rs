@@ -13,10 +13,11 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use schemas::target;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::Service;
 
+use super::resolve::Resolver;
 use crate::attempt::NoAnswer;
 
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, Refused>> + Send>>;
@@ -27,8 +28,10 @@ type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, Refused>> + Send>>;
 pub(super) struct Refused(pub(super) NoAnswer);
 
 /// Resolves, judges, connects over TCP.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(super) struct Judged {
+    /// Finds the addresses of a name.
+    pub(super) resolver: Resolver,
     /// May it connect to this machine?
     pub(super) allow_loopback: bool,
 }
@@ -43,16 +46,20 @@ impl Service<Uri> for Judged {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(connect(uri, self.allow_loopback))
+        Box::pin(connect(uri, self.resolver.clone(), self.allow_loopback))
     }
 }
 
-async fn connect(uri: Uri, allow_loopback: bool) -> Result<TokioIo<TcpStream>, Refused> {
+async fn connect(
+    uri: Uri,
+    resolver: Resolver,
+    allow_loopback: bool,
+) -> Result<TokioIo<TcpStream>, Refused> {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let https = uri.scheme_str() == Some("https");
     let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-    let found = lookup_host((host, port)).await.map_err(|_| Refused(NoAnswer::Dns))?;
-    let addresses = judge(found.collect(), allow_loopback)?;
+    let found = resolver.addresses(host, port).await.map_err(Refused)?;
+    let addresses = judge(found, allow_loopback)?;
     let stream = first_to_connect(&addresses).await.map_err(|_| Refused(NoAnswer::Connect))?;
     let peer = stream.peer_addr().map_err(|_| Refused(NoAnswer::Connect))?;
     judge(vec![peer], allow_loopback)?;

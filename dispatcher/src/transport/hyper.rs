@@ -15,6 +15,7 @@ use schemas::target::Target;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::{Bounded, Judged, Refused};
+use super::resolve::Resolver;
 use super::{Deadlines, WebhookRequest};
 use crate::attempt::{Answer, NoAnswer};
 
@@ -30,6 +31,9 @@ const HEADERS_MAX: usize = 64;
 const IDLE_PER_HOST_MAX: usize = 8;
 /// How long a connection is kept for later.
 const IDLE_MAX: Duration = Duration::from_secs(30);
+/// The part of the time to connect that the name may take, so that a name that is not answered is
+/// told from a host that is not.
+const LOOKUP_PART: (u32, u32) = (4, 5);
 /// How long the body of an answer that already means success may still take.
 const SUCCESS_BODY_MAX: Duration = Duration::from_secs(1);
 
@@ -48,7 +52,10 @@ impl HyperTransport {
             .expect("ring has the suites of TLS 1.2 and 1.3")
             .https_or_http()
             .enable_http1()
-            .wrap_connector(Judged { allow_loopback });
+            .wrap_connector(Judged {
+                resolver: Resolver::system(deadlines.connect * LOOKUP_PART.0 / LOOKUP_PART.1),
+                allow_loopback,
+            });
         let connector = Bounded { inner: https, limit: deadlines.connect };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

@@ -231,3 +231,21 @@ async fn stopping_finishes_what_was_begun() {
     let delivered = rows.iter().filter(|row| row.status == "delivered").count();
     assert_eq!((rows.len(), delivered, script.sent().len()), (30, 10, 10));
 }
+
+/// What could not be begun for want of room here is no attempt of the receiver's.
+#[tokio::test(start_paused = true)]
+async fn no_room_for_a_look_up_is_no_attempt() {
+    let world = World::new();
+    let id = world.endpoint(scope(5), URL, &["*"]).await;
+    let calls = AtomicU32::new(0);
+    let (transport, script) = scripted(move |_| match calls.fetch_add(1, Ordering::Relaxed) {
+        0..3 => Reply { after: Duration::ZERO, answer: Err(NoAnswer::Busy) },
+        _ => Reply::status(200),
+    });
+    let running = world.start(transport);
+    world.campaigns(scope(5), 1).await;
+    let row = world.settled(scope(5), id, 1).await.remove(0);
+    running.stop().await;
+    assert_eq!((row.attempts.len(), row.attempts[0].result.as_str()), (1, "delivered"));
+    assert!(script.sent().iter().all(|request| request.attempt == 1));
+}
