@@ -188,6 +188,7 @@ impl Casting<'_> {
             title: action.to_owned(),
             action_type: action.to_owned(),
             status: GigStatus::Published,
+            deleted: false,
             created_at: Timestamp::from_ms(START_MS),
             version: 1,
         };
@@ -287,6 +288,7 @@ pub(crate) fn campaign_deed(
         name: "Simulated".to_owned(),
         description: None,
         status,
+        deleted: false,
         created_at: Timestamp::from_ms(START_MS),
         version,
     };

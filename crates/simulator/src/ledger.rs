@@ -30,6 +30,10 @@ pub(crate) async fn balances(found: &Found, scope: Scope, books: Option<&Books>)
     ensure((wallet.available, wallet.reserved) == model, Invariant::Model, || {
         format!("{scope}: wallet {wallet:?}, the model says {model:?}")
     })?;
+    let waiting = books.and_then(Books::first_held);
+    ensure(waiting.is_none_or(|amount| amount > wallet.available), Invariant::Liveness, || {
+        format!("{scope}: {waiting:?} is held, and {} available", wallet.available)
+    })?;
     let (pending, held) = rewards(found, scope).await?;
     ensure((pending, held) == (wallet.reserved, wallet.held), Invariant::L1, || {
         format!("{scope}: rewards of {pending} pending, {held} held; wallet {wallet:?}")

@@ -13,6 +13,8 @@ use serde_json::Value;
 /// Any id, as its bytes.
 type Id = Vec<u8>;
 const DAY_MS: i64 = 86_400_000;
+/// A click may seem to come so much after the event it brought.
+const CLOCKS_DIFFER_MS: i64 = 5 * 60 * 1_000;
 
 /// What the outside is told, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +96,11 @@ impl Model {
 }
 
 impl Books {
+    /// The amount of the reward that is released next.
+    pub(crate) fn first_held(&self) -> Option<i64> {
+        self.holds.front().map(|(_, amount)| *amount)
+    }
+
     fn campaign(&mut self, c: &proto::CampaignState) -> Vec<Told> {
         let first = !self.states.contains_key(&c.id.to_vec());
         self.state(&c.id, c.version, &c.status);
@@ -193,7 +200,8 @@ impl Books {
         let mut click = here(click, &mut failures);
         let look_back_ms = terms["lookbackDays"].as_i64().unwrap_or_default() * DAY_MS;
         let clicked_ms = event.click.as_ref().map_or(0, |click| click.clicked_at_ms);
-        if click.is_some() && occurred_ms - clicked_ms > look_back_ms {
+        let click_age_ms = occurred_ms - clicked_ms;
+        if click.is_some() && !(-CLOCKS_DIFFER_MS..=look_back_ms).contains(&click_age_ms) {
             failures.push("attribution_expired");
             click = None;
         }

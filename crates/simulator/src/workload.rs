@@ -163,7 +163,7 @@ impl World {
         let tenant = self.tenant();
         let scope = self.tenants[tenant].scope;
         let id = TopUpId::new(self.now_ms, self.rng.random());
-        let amount = self.rng.random_range(100..30_000);
+        let amount = self.rng.random_range(100..60_000);
         let top_up = entity::TopUp {
             id,
             organization_id: scope.organization,

@@ -23,7 +23,7 @@ use crate::crash::Point;
 /// Partitions of every topic.
 pub(crate) const PARTITIONS: u16 = 4;
 /// Held rewards released by one record: few, so that continuations are needed.
-pub(crate) const HOLDS_PER_STEP: u32 = 3;
+pub(crate) const HOLDS_PER_STEP: u32 = 2;
 /// After how long an unanswered attempt is given up.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 
