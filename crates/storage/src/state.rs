@@ -171,7 +171,7 @@ impl StateStore {
     /// a failed commit has left.
     pub async fn head(&self, shard: Shard) -> Result<Head, Error> {
         match self {
-            Self::Embedded(state) => state.head(shard),
+            Self::Embedded(state) => state.head(shard).await,
             Self::Memory(state) => state.head(shard),
             Self::Fault(state) => state.head(shard).await,
         }

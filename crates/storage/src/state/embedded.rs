@@ -148,9 +148,13 @@ impl EmbeddedState {
         })
     }
 
-    pub(crate) fn head(&self, shard: Shard) -> Result<Head, Error> {
+    /// Who waits for the head may be the only one to ask for anything, so while it is not known the
+    /// writer is made to find out.
+    pub(crate) async fn head(&self, shard: Shard) -> Result<Head, Error> {
         let slot = self.slot("head", shard)?;
-        self.check_loaded("head")?;
+        if self.check_loaded("head").is_err() {
+            self.writer.ask("head", |answer| Request::Look { answer }).await?;
+        }
         Ok(slot.get().head)
     }
 
@@ -255,6 +259,10 @@ fn weight(set: &WriteSet) -> usize {
 }
 
 enum Request {
+    /// Nothing but the recovery that is due.
+    Look {
+        answer: Answer<()>,
+    },
     Acquire {
         shard: Shard,
         answer: Answer<(Epoch, Head)>,
@@ -278,7 +286,7 @@ impl Job for Request {
     fn weight(&self) -> usize {
         match self {
             Self::Commit { bytes, .. } => *bytes,
-            Self::Acquire { .. } | Self::Trim { .. } => 0,
+            Self::Look { .. } | Self::Acquire { .. } | Self::Trim { .. } => 0,
         }
     }
 }
@@ -315,6 +323,7 @@ impl Run {
 
 fn fail(request: Request, e: &Error) {
     match request {
+        Request::Look { answer } => reply(answer, Err(e.again().during("head"))),
         Request::Acquire { answer, .. } => reply(answer, Err(e.again().during("acquire"))),
         Request::Commit { answer, .. } => reply(answer, Err(e.again())),
         Request::Trim { answer, .. } => reply(answer, Err(e.again().during("trim"))),
@@ -356,6 +365,10 @@ impl Staged {
                     }
                     Err(e) => reply(answer, Err(e)),
                 }
+                None
+            }
+            Request::Look { answer } => {
+                reply(answer, Ok(()));
                 None
             }
             Request::Trim { partition, before, answer } => {

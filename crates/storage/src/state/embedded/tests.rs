@@ -25,7 +25,7 @@ async fn the_head_is_true_as_soon_as_a_commit_has_failed() {
     state.shared.disk.fails_next.store(true, Ordering::Release);
     let e = state.commit(SHARD, epoch, set.clone()).await.unwrap_err();
     assert_eq!((e.kind, e.certainty), (Kind::Unavailable, Certainty::Indeterminate));
-    let head = state.head(SHARD).unwrap();
+    let head = state.head(SHARD).await.unwrap();
     assert_eq!((head.seq, head.next_offset), (1, 7));
     assert_eq!(state.outcomes_extent(2).unwrap().end.get(), 1);
     let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
@@ -33,4 +33,24 @@ async fn the_head_is_true_as_soon_as_a_commit_has_failed() {
     // The same epoch goes on behind it, and what is repeated is refused.
     assert_eq!(state.commit(SHARD, epoch, set).await.unwrap_err().kind, Kind::Fenced);
     state.commit(SHARD, epoch, WriteSet { seq: 2, ..Default::default() }).await.unwrap();
+}
+
+/// Who reads the head again and again must not need another to write.
+#[tokio::test]
+async fn the_head_is_known_again_without_a_write() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let options = OpenOptions { min_free_bytes: 0, ..OpenOptions::new(1) };
+    let (_log, state) = open_both(dir.path(), &options).unwrap();
+    let (epoch, _) = state.acquire(SHARD).await.unwrap();
+    // Where recovery wants to write a file.
+    let blocker = dir.path().join("state").join("journal.copy");
+    std::fs::create_dir(&blocker).unwrap();
+    state.shared.disk.fails_next.store(true, Ordering::Release);
+    let set = WriteSet { seq: 1, ..Default::default() };
+    let e = state.commit(SHARD, epoch, set).await.unwrap_err();
+    assert_eq!(e.certainty, Certainty::Indeterminate);
+    let e = state.head(SHARD).await.unwrap_err();
+    assert_eq!((e.kind, e.certainty), (Kind::Unavailable, Certainty::Determinate));
+    std::fs::remove_dir(&blocker).unwrap();
+    assert_eq!(state.head(SHARD).await.unwrap().seq, 1);
 }
