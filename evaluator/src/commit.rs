@@ -60,7 +60,7 @@ impl Draft {
         let mut rows = Vec::with_capacity(self.writes.iter().map(|writes| writes.len()).sum());
         for (key, row) in self.writes.iter().rev().flat_map(|writes| writes.iter().rev()) {
             if !is_shared(key) || later.insert(key) {
-                rows.push((key.encode(), row.as_ref().map(|row| row.encode())));
+                rows.push((key, row.as_deref()));
             }
         }
         rows.reverse();
@@ -69,7 +69,7 @@ impl Draft {
             next_offset: self.head.next_offset,
             log_identity: self.head.log_identity,
             fold_time_ms: self.head.fold_time_ms,
-            rows,
+            rows: engine::row::encode(rows.into_iter()),
             outcomes: self.outcomes.iter().map(|o| o.encode_to_vec().into()).collect(),
         }
     }

@@ -85,7 +85,7 @@ impl Decisions {
         let rows = self.0.get(shard, &names).await?;
         let rows = keys.iter().zip(rows).map(|(key, bytes)| match bytes {
             Some(bytes) => match Row::decode(key, bytes)? {
-                Row::Event(row) => Ok(Some(row)),
+                Row::Event(row) => Ok(Some(*row)),
                 _ => Ok(None),
             },
             None => Ok(None),

@@ -5,6 +5,7 @@
 //! none counts, the first of them says why. A link and a code that name different aktvators conflict;
 //! between click and code the rulebook decides; a link beats a click.
 
+use bytes::Bytes;
 use schemas::id::{AktvatorId, CampaignId, LinkId};
 use schemas::partition::Scope;
 
@@ -28,6 +29,8 @@ pub(crate) struct Attribution<'a> {
     pub(crate) by: By,
     pub(crate) campaign: CampaignId,
     pub(crate) aktvator: AktvatorId,
+    /// The bytes of `aktvator`, to be shared.
+    pub(crate) aktvator_id: &'a Bytes,
     pub(crate) link: Option<LinkId>,
     pub(crate) code: &'a str,
 }
@@ -140,13 +143,13 @@ fn by_code<'a>(
 fn attribution<'a>(
     by: By,
     campaign: &[u8],
-    aktvator: &[u8],
+    aktvator_id: &'a Bytes,
     link: Option<LinkId>,
     code: &'a str,
 ) -> Option<Attribution<'a>> {
     let campaign = CampaignId::from_proto(campaign)?;
-    let aktvator = AktvatorId::from_proto(aktvator)?;
-    Some(Attribution { by, campaign, aktvator, link, code })
+    let aktvator = AktvatorId::from_proto(aktvator_id)?;
+    Some(Attribution { by, campaign, aktvator, aktvator_id, link, code })
 }
 
 /// A click a little after the event is young, for clocks differ; one long after it did not bring it.

@@ -42,6 +42,9 @@ impl Default for Settings {
     }
 }
 
+/// Rows that most events write: event, reward, and a few counters or slots.
+const WRITES_EACH: usize = 4;
+
 /// What one batch changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
@@ -71,7 +74,9 @@ pub fn decide(
     entries: &[Entry],
     snapshot: &mut Snapshot,
 ) -> Verdict {
+    snapshot.make_room(entries.len() * WRITES_EACH);
     let mut fold = Fold::new(settings, fold_time_ms, snapshot);
+    fold.outcomes.reserve(entries.len());
     for entry in entries {
         fold.now_ms = fold.now_ms.max(entry.accepted_at_ms);
         match &entry.body {
@@ -91,6 +96,8 @@ pub(crate) struct Fold<'s> {
     pub(crate) appends: Vec<proto::Record>,
     outcomes: Vec<proto::Outcome>,
     lists: BTreeMap<Scope, Lists>,
+    /// The scope of the last outcome, and its organization's id as bytes.
+    whose: Option<(Scope, Bytes)>,
 }
 
 /// What one batch adds to the lists of one scope.
@@ -105,7 +112,7 @@ struct Lists {
 impl<'s> Fold<'s> {
     fn new(settings: &'s Settings, now_ms: i64, snapshot: &'s mut Snapshot) -> Self {
         let (outcomes, appends, lists) = Default::default();
-        Self { settings, now_ms, snapshot, appends, outcomes, lists }
+        Self { settings, now_ms, snapshot, appends, outcomes, lists, whose: None }
     }
 
     fn finish(self) -> Verdict {
@@ -131,12 +138,21 @@ impl<'s> Fold<'s> {
     }
 
     pub(crate) fn outcome(&mut self, entry: &Entry, body: outcome::Body) {
+        let organization = self.organization(entry.scope);
         self.outcomes.push(proto::Outcome {
-            organization: entry.scope.organization.to_proto(),
+            organization,
             mode: proto::Mode::from(entry.scope.mode).into(),
             accepted_at_ms: entry.accepted_at_ms,
             body: Some(body),
         });
+    }
+
+    /// The id's bytes: neighbouring entries share them.
+    fn organization(&mut self, scope: Scope) -> Bytes {
+        match &self.whose {
+            Some((whose, bytes)) if *whose == scope => bytes.clone(),
+            _ => self.whose.insert((scope, scope.organization.to_proto())).1.clone(),
+        }
     }
 
     pub(crate) fn book(&mut self, entry: &Entry, transaction: proto::LedgerTransaction) {
@@ -180,7 +196,7 @@ impl<'s> Fold<'s> {
             accepted_at_ms: entry.accepted_at_ms,
             fingerprint: event.event.fingerprint.clone(),
         };
-        self.snapshot.put(Key::Event(entry.scope, event.id), Some(Row::Event(row)));
+        self.snapshot.put(Key::Event(entry.scope, event.id), Some(Row::Event(Box::new(row))));
         let id = event.event.event_id.clone();
         list(&mut self.lists(entry).events, id, entry);
         if let Some(reward) = reward {
@@ -301,7 +317,7 @@ struct Effects {
 /// A reward to be written, with all it takes.
 struct Reward {
     key: Key,
-    row: proto::RewardRow,
+    row: Box<proto::RewardRow>,
     counters: Vec<(Key, i64)>,
     unique: Option<Key>,
     funding: Funding,
@@ -321,9 +337,12 @@ impl Effects {
             code: code.as_str().to_owned(),
             detail,
             decided_at_ms: now_ms,
-            campaign_id: trail.campaign.map(|id| id.to_proto()),
-            gig_id: trail.gig.map(|id| id.to_proto()),
-            aktvator_id: attribution.map(|found| found.aktvator.to_proto()),
+            campaign_id: trail.campaign.map(|id| {
+                // What the client named; its bytes are there.
+                event.event.campaign_id.clone().unwrap_or_else(|| id.to_proto())
+            }),
+            gig_id: trail.gig.cloned(),
+            aktvator_id: attribution.map(|found| found.aktvator_id.clone()),
             link_id: attribution.and_then(|found| found.link).map(|id| id.to_proto()),
             code_used: attribution.map(|found| found.code.to_owned()),
             attributed_by: attribution.map(|found| found.by.as_str().to_owned()),
@@ -355,7 +374,7 @@ impl Reward {
             at_ms: decision.decided_at_ms,
             reason: reason.to_owned(),
         };
-        let row = proto::RewardRow {
+        let row = Box::new(proto::RewardRow {
             id: said.and_then(|said| said.reward_id.clone()).unwrap_or_default(),
             event_id: event.event.event_id.clone(),
             campaign_id: decision.campaign_id.clone().unwrap_or_default(),
@@ -372,7 +391,7 @@ impl Reward {
             moves: vec![moved],
             link_id: decision.link_id.clone(),
             occurred_at_ms: event.occurred_at_ms,
-        };
+        });
         let key = Key::Reward(entry.scope, grant.id);
         let Grant { counters, unique, funding, .. } = grant;
         Self { key, row, counters, unique, funding }

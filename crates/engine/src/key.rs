@@ -3,6 +3,8 @@
 //! A key is the scope (17 bytes), one byte of kind, and the rest big-endian, so that everything of
 //! one organization and mode stands together and rows of one kind sort by what names them.
 
+use std::hash::{Hash, Hasher};
+
 use bytes::Bytes;
 use schemas::id::{AktvatorId, CampaignId, ConversionEventId, LinkId, OrganizationId, RewardId};
 use schemas::partition::{Mode, Scope};
@@ -10,7 +12,7 @@ use schemas::partition::{Mode, Scope};
 use crate::calendar::Bucket;
 
 /// The name of one state row.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// A campaign as its last command says.
     Campaign(Scope, CampaignId),
@@ -82,6 +84,12 @@ impl Key {
     /// The bytes that name the row in the state store.
     pub fn encode(&self) -> Bytes {
         let mut bytes = Vec::with_capacity(FIXED_MAX);
+        self.encode_to(&mut bytes);
+        Bytes::from(bytes)
+    }
+
+    /// Adds the bytes that name the row.
+    pub(crate) fn encode_to(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.scope().to_bytes());
         bytes.push(self.kind());
         match self {
@@ -97,7 +105,7 @@ impl Key {
             Self::Code(_, code) => bytes.extend_from_slice(code.as_bytes()),
             Self::Event(_, id) => bytes.extend_from_slice(&id.to_bytes()),
             Self::Reward(_, id) => bytes.extend_from_slice(&id.to_bytes()),
-            Self::Counter(_, slot) | Self::Unique(_, slot) => slot.encode(&mut bytes),
+            Self::Counter(_, slot) | Self::Unique(_, slot) => slot.encode(bytes),
             Self::Command(_, id) => bytes.extend_from_slice(&id.to_be_bytes()),
             Self::Wallet(_) | Self::Continuations => {}
             Self::Hold(_, place) => bytes.extend_from_slice(&place.to_be_bytes()),
@@ -107,7 +115,6 @@ impl Key {
                 bytes.extend_from_slice(&offset.to_be_bytes());
             }
         }
-        Bytes::from(bytes)
     }
 
     /// From inclusive, to exclusive: every row of an index, oldest first.
@@ -174,6 +181,39 @@ impl Key {
             Self::RewardIndex(..) => kind::REWARD_INDEX,
             Self::Ledger(..) => kind::LEDGER,
             Self::Continuations => kind::CONTINUATIONS,
+        }
+    }
+}
+
+/// A few numbers instead of every byte: ids are random or hashes, so their low halves tell keys apart,
+/// and looking rows up is most of what deciding does.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let scope = self.scope();
+        let whose = scope.organization.to_u128() as u64;
+        state.write_u64(whose ^ (u64::from(self.kind()) << 56) ^ (scope.mode as u64));
+        match self {
+            Self::Campaign(_, id) | Self::Gigs(_, id) | Self::Rulebooks(_, id) => {
+                state.write_u64(id.to_u128() as u64);
+            }
+            Self::Rulebook(_, id, version) => {
+                state.write_u64((id.to_u128() as u64).wrapping_add(*version));
+            }
+            Self::Aktvator(_, id) => state.write_u64(id.to_u128() as u64),
+            Self::Link(_, id) => state.write_u64(id.to_u128() as u64),
+            Self::Code(_, code) => state.write(code.as_bytes()),
+            Self::Event(_, id) => state.write_u64(id.to_u128() as u64),
+            Self::Reward(_, id) => state.write_u64(id.to_u128() as u64),
+            Self::Counter(_, slot) | Self::Unique(_, slot) => {
+                state.write_u64(slot.of as u64 ^ slot.campaign.to_u128() as u64);
+                state.write_u64(slot.subject as u64 ^ ((slot.bucket.index as u64) << 32));
+            }
+            Self::Command(_, id) => state.write_u64(*id as u64),
+            Self::Hold(_, number)
+            | Self::EventIndex(_, number)
+            | Self::RewardIndex(_, number)
+            | Self::Ledger(_, number) => state.write_u64(*number),
+            Self::Wallet(_) | Self::Continuations => {}
         }
     }
 }

@@ -83,8 +83,8 @@ typed! {
     aktvator: Aktvator => proto::AktvatorState;
     link: Link => proto::LinkState;
     code: Code => proto::CodeState;
-    event: Event => proto::EventRow;
-    reward: Reward => proto::RewardRow;
+    event: Event => Box<proto::EventRow>;
+    reward: Reward => Box<proto::RewardRow>;
     counter: Counter => i64;
     unique: Unique => proto::UniqueRow;
     command: Command => proto::CommandRow;

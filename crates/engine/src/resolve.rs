@@ -3,6 +3,7 @@
 
 use std::cell::OnceCell;
 
+use bytes::Bytes;
 use schemas::id::{CampaignId, GigId};
 use schemas::proto;
 
@@ -19,7 +20,8 @@ use crate::rulebook::Rulebook;
 #[derive(Default)]
 pub(crate) struct Trail<'a> {
     pub(crate) campaign: Option<CampaignId>,
-    pub(crate) gig: Option<GigId>,
+    /// The bytes of its id.
+    pub(crate) gig: Option<&'a Bytes>,
     pub(crate) rulebook_version: Option<u64>,
     pub(crate) attribution: Option<Attribution<'a>>,
     pub(crate) notes: Vec<String>,
@@ -48,8 +50,8 @@ pub(crate) fn resolve<'a>(
     };
     trail.campaign = campaign;
     terrain.is_active()?;
-    let gig = terrain.gig(event)?;
-    trail.gig = Some(gig);
+    let (gig, gig_id) = terrain.gig(event)?;
+    trail.gig = Some(gig_id);
     let (version, rulebook) = terrain.rulebook(look, entry)?;
     trail.rulebook_version = Some(version);
     in_time(event, entry.accepted_at_ms, rulebook)?;
@@ -123,7 +125,7 @@ impl<'a> Terrain<'a> {
     }
 
     /// The published gig of the event's type: the one it names, else the first by id.
-    fn gig(&self, event: &Conversion) -> Result<GigId, Stop> {
+    fn gig(&self, event: &Conversion) -> Result<(GigId, &'a Bytes), Stop> {
         let id_of = |gig: &proto::GigState| GigId::from_proto(&gig.id);
         if let Some(named) = event.gig
             && !self.gigs.iter().any(|gig| id_of(gig) == Some(named))
@@ -140,7 +142,7 @@ impl<'a> Terrain<'a> {
         }
         candidates
             .find(|gig| gig.status == "published")
-            .and_then(id_of)
+            .and_then(|gig| Some((id_of(gig)?, &gig.id)))
             .ok_or(Stop::Refused(Code::GigClosed, ""))
     }
 

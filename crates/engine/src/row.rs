@@ -9,6 +9,9 @@ use schemas::proto;
 use crate::key::Key;
 use crate::rulebook::Rulebook;
 
+/// Bytes to make room for per key and row, before their lengths are known.
+const WRITE_LEN: usize = 384;
+
 /// What stands under a [`Key`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Row {
@@ -26,10 +29,10 @@ pub enum Row {
     Link(proto::LinkState),
     /// Under [`Key::Code`].
     Code(proto::CodeState),
-    /// Under [`Key::Event`].
-    Event(proto::EventRow),
+    /// Under [`Key::Event`]. Boxed, so that a counter does not take the room of an event.
+    Event(Box<proto::EventRow>),
     /// Under [`Key::Reward`].
-    Reward(proto::RewardRow),
+    Reward(Box<proto::RewardRow>),
     /// Under [`Key::Counter`]: minor units of the rulebook's currency, or a count.
     Counter(i64),
     /// Under [`Key::Unique`].
@@ -67,30 +70,41 @@ pub enum RowError {
 impl Row {
     /// The bytes of the row; the same row always has the same bytes.
     pub fn encode(&self) -> Bytes {
-        let bytes = match self {
-            Self::Campaign(row) => row.encode_to_vec(),
-            Self::Gigs(gigs) => proto::GigsRow { gigs: gigs.clone() }.encode_to_vec(),
+        match self {
+            Self::Rulebook(rulebook) => rulebook.source(),
+            _ => {
+                let mut bytes = Vec::new();
+                self.encode_to(&mut bytes);
+                Bytes::from(bytes)
+            }
+        }
+    }
+
+    /// Adds the bytes of the row.
+    fn encode_to(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Campaign(row) => add(row, bytes),
+            Self::Gigs(gigs) => add(&proto::GigsRow { gigs: gigs.clone() }, bytes),
             Self::Rulebooks(versions) => {
-                proto::RulebooksRow { versions: versions.clone() }.encode_to_vec()
+                add(&proto::RulebooksRow { versions: versions.clone() }, bytes);
             }
-            Self::Rulebook(rulebook) => return rulebook.source(),
-            Self::Aktvator(row) => row.encode_to_vec(),
-            Self::Link(row) => row.encode_to_vec(),
-            Self::Code(row) => row.encode_to_vec(),
-            Self::Event(row) => row.encode_to_vec(),
-            Self::Reward(row) => row.encode_to_vec(),
-            Self::Counter(value) => proto::CounterRow { value: *value }.encode_to_vec(),
-            Self::Unique(row) => row.encode_to_vec(),
-            Self::Command(row) => row.encode_to_vec(),
-            Self::Wallet(row) => row.encode_to_vec(),
-            Self::Hold(row) => row.encode_to_vec(),
-            Self::Index(row) => row.encode_to_vec(),
-            Self::Ledger(row) => row.encode_to_vec(),
+            Self::Rulebook(rulebook) => bytes.extend_from_slice(&rulebook.source()),
+            Self::Aktvator(row) => add(row, bytes),
+            Self::Link(row) => add(row, bytes),
+            Self::Code(row) => add(row, bytes),
+            Self::Event(row) => add(&**row, bytes),
+            Self::Reward(row) => add(&**row, bytes),
+            Self::Counter(value) => add(&proto::CounterRow { value: *value }, bytes),
+            Self::Unique(row) => add(row, bytes),
+            Self::Command(row) => add(row, bytes),
+            Self::Wallet(row) => add(row, bytes),
+            Self::Hold(row) => add(row, bytes),
+            Self::Index(row) => add(row, bytes),
+            Self::Ledger(row) => add(row, bytes),
             Self::Continuations(records) => {
-                proto::ContinuationsRow { records: records.clone() }.encode_to_vec()
+                add(&proto::ContinuationsRow { records: records.clone() }, bytes);
             }
-        };
-        Bytes::from(bytes)
+        }
     }
 
     /// The row whose bytes stand under `key`.
@@ -111,8 +125,8 @@ impl Row {
             Key::Aktvator(..) => Self::Aktvator(message("aktvator", bytes)?),
             Key::Link(..) => Self::Link(message("link", bytes)?),
             Key::Code(..) => Self::Code(message("code", bytes)?),
-            Key::Event(..) => Self::Event(message("event", bytes)?),
-            Key::Reward(..) => Self::Reward(message("reward", bytes)?),
+            Key::Event(..) => Self::Event(Box::new(message("event", bytes)?)),
+            Key::Reward(..) => Self::Reward(Box::new(message("reward", bytes)?)),
             Key::Counter(..) => {
                 Self::Counter(message::<proto::CounterRow>("counter", bytes)?.value)
             }
@@ -127,6 +141,36 @@ impl Row {
             ),
         })
     }
+}
+
+/// The bytes of keys and rows, in their order, all cut from one buffer: as [`Key::encode`] and
+/// [`Row::encode`] give them, without an allocation for each.
+pub fn encode<'a>(
+    writes: impl Iterator<Item = (&'a Key, Option<&'a Row>)>,
+) -> Vec<(Bytes, Option<Bytes>)> {
+    let mut bytes = Vec::with_capacity(writes.size_hint().0 * WRITE_LEN);
+    let mut ends = Vec::with_capacity(writes.size_hint().0);
+    for (key, row) in writes {
+        key.encode_to(&mut bytes);
+        let key_end = bytes.len();
+        let row_end = row.map(|row| {
+            row.encode_to(&mut bytes);
+            bytes.len()
+        });
+        ends.push((key_end, row_end));
+    }
+    let (all, mut start) = (Bytes::from(bytes), 0);
+    let cut = |(key_end, row_end): (usize, Option<usize>)| {
+        let key = all.slice(start..key_end);
+        start = row_end.unwrap_or(key_end);
+        (key, row_end.map(|row_end| all.slice(key_end..row_end)))
+    };
+    ends.into_iter().map(cut).collect()
+}
+
+fn add(message: &impl Message, bytes: &mut Vec<u8>) {
+    bytes.reserve(message.encoded_len());
+    message.encode_raw(bytes);
 }
 
 fn message<M: Message + Default>(kind: &'static str, bytes: Bytes) -> Result<M, RowError> {

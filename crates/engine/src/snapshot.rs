@@ -59,6 +59,12 @@ impl Snapshot {
         self.known.retain(|key, _| keep(key));
     }
 
+    /// That many writes are to come.
+    pub(crate) fn make_room(&mut self, writes: usize) {
+        self.written.reserve(writes);
+        self.known.reserve(writes / 2);
+    }
+
     /// Decided: `row` stands under `key` from now on.
     pub(crate) fn put(&mut self, key: Key, row: Option<Row>) {
         let row = row.map(Arc::new);

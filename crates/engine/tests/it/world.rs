@@ -82,6 +82,9 @@ impl World {
 
     fn commit(&mut self, verdict: &Verdict) {
         assert!(verdict.writes.is_sorted_by(|a, b| a.0 < b.0), "sorted, one per key");
+        let encoded = verdict.writes.iter().map(|(key, row)| (key, row.as_deref()));
+        let single = encoded.clone().map(|(key, row)| (key.encode(), row.map(Row::encode)));
+        assert_eq!(engine::row::encode(encoded), single.collect::<Vec<_>>());
         for (key, row) in &verdict.writes {
             match row {
                 Some(row) => drop(self.rows.insert(key.encode(), (key.clone(), row.encode()))),
