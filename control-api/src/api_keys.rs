@@ -1,12 +1,12 @@
 //! `/organizations/:id/api-keys`: made, shown once, renamed, revoked.
 
-use access::{SCOPES, Token};
+use access::{Caller, SCOPES, Token};
 use http::Method;
 use schemas::entity::ApiKey;
 use schemas::fault::ApiError;
 use schemas::id::{ApiKeyId, OrganizationId};
 use schemas::input::Fields;
-use schemas::partition::Mode;
+use schemas::partition::{Mode, Scope};
 use schemas::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -32,7 +32,7 @@ pub(crate) fn routes() -> Vec<Route> {
     let write = Access::KeyOrOperator("keys:write");
     vec![
         Route::new(Method::GET, LIST, "listApiKeys", read, list)
-            .summary("List API keys (tokens are not exposed after creation).")
+            .summary("List API keys of your mode (tokens are not exposed after creation).")
             .query(PAGE)
             .gives_page::<ApiKeyView>(),
         Route::new(Method::POST, LIST, "createApiKey", write, create)
@@ -110,7 +110,7 @@ struct CreatedApiKey {
 struct NewApiKey {
     /// 1 to 100 bytes.
     name: String,
-    /// Live or test.
+    /// Live or test: that of the calling key.
     mode: Mode,
     /// What it may do; ingest and every read when absent. None that the calling key lacks.
     #[schema(value_type = Option<Vec<String>>)]
@@ -173,7 +173,10 @@ impl Input for ApiKeyChanges {
 async fn list(mut call: Call) -> Answer {
     let organization = organizations::own(&call).await?;
     let asked = call.query.page_of::<ApiKeyId>()?;
-    let within = Within::Organization(organization.id);
+    let within = match own_mode(&call) {
+        Some(mode) => Within::Scope(Scope { organization: organization.id, mode }),
+        None => Within::Organization(organization.id),
+    };
     let page: Listing<ApiKey> = call.parts.page(within, None, Vec::new(), asked).await?;
     Reply::json(200, &page.map(ApiKeyView::from))
 }
@@ -181,6 +184,7 @@ async fn list(mut call: Call) -> Answer {
 async fn create(mut call: Call) -> Answer {
     let organization = organizations::own(&call).await?;
     let new: NewApiKey = call.input()?;
+    may_touch(&call, new.mode)?;
     may_mint(&call, &new.scopes)?;
     let token = Token::generate(new.mode, call.parts.random.bytes());
     let sha256 = Token::sha256_hex(&token);
@@ -204,6 +208,23 @@ async fn create(mut call: Call) -> Answer {
     Reply::json(201, &CreatedApiKey { token, key: key.into() })
 }
 
+/// The mode a key is bound to; `None` for the operator, who has both.
+fn own_mode(call: &Call) -> Option<Mode> {
+    let principal = call.caller.as_deref().and_then(Caller::principal);
+    principal.map(|principal| principal.scope.mode)
+}
+
+/// A key has to do with keys of its own mode only: a test key must never lead to live money.
+fn may_touch(call: &Call, mode: Mode) -> Result<(), ApiError> {
+    match own_mode(call) {
+        Some(own) if own != mode => {
+            let message = format!("A {0} key has to do with {0} keys only.", own.as_str());
+            Err(ApiError::new(403, "other_mode", message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A key hands on only what it has itself.
 fn may_mint(call: &Call, scopes: &[String]) -> Result<(), ApiError> {
     let lacks = |scope: &&String| call.caller.as_ref().is_some_and(|own| !own.has(scope));
@@ -222,6 +243,7 @@ async fn update(mut call: Call) -> Answer {
     let id: ApiKeyId = call.id("keyId", ApiKey::NOUN)?;
     let ApiKeyChanges { name, expires_at } = call.input()?;
     let edit = |key: &mut ApiKey| {
+        may_touch(&call, key.mode)?;
         may_mint(&call, &key.scopes)?;
         if let Some(name) = name.clone() {
             key.name = name;
@@ -239,6 +261,7 @@ async fn revoke(mut call: Call) -> Answer {
     let id: ApiKeyId = call.id("keyId", ApiKey::NOUN)?;
     let now = call.now;
     let edit = |key: &mut ApiKey| {
+        may_touch(&call, key.mode)?;
         if key.revoked_at.is_some() {
             return Ok(Edit::Keep);
         }

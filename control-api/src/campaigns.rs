@@ -10,12 +10,12 @@ use storage::catalog::FieldFilter;
 use utoipa::ToSchema;
 
 use crate::Config;
-use crate::ControlParts;
 use crate::call::{Call, Input, Nothing, Reply};
 use crate::fields::{self, Patch};
 use crate::page::{self, Listing, PAGE};
 use crate::query::{Filter, PageAsked};
 use crate::route::{Access, Answer, Route, parameter};
+use crate::rulebook_version::{self, Readiness};
 use crate::stored::{Edit, Stored as _, Within};
 
 /// Bytes of a name.
@@ -44,9 +44,14 @@ pub(crate) fn routes() -> Vec<Route> {
             .summary("Fetch a single campaign.")
             .gives::<Campaign>(200),
         Route::new(Method::PATCH, ONE, "updateCampaign", write, update)
+            .if_match()
             .summary("Change name and description.")
             .takes::<CampaignChanges>()
             .gives::<Campaign>(200),
+        Route::new(Method::DELETE, ONE, "deleteCampaign", write, delete)
+            .summary("Remove a draft for good; what has been active is ended instead.")
+            .if_match()
+            .gives_nothing(),
         Route::new(
             Method::PATCH,
             "/campaigns/{id}/status/{status}",
@@ -55,6 +60,7 @@ pub(crate) fn routes() -> Vec<Route> {
             set_status,
         )
         .also([Method::POST, Method::PUT])
+        .if_match()
         .summary("Update campaign status (draft, active, paused, ended).")
         .gives::<Campaign>(200),
     ]
@@ -107,7 +113,7 @@ async fn list(mut call: Call) -> Answer {
     let asked = call.query.page_of::<CampaignId>()?;
     let name = name.map(|name| Filter { values: vec![name], exclude: false });
     let fields = [page::field("status", status), page::field("name", name)];
-    let fields = fields.into_iter().flatten().collect();
+    let fields = fields.into_iter().flatten().chain([page::not_deleted()]).collect();
     let page: Listing<Campaign> =
         call.parts.page(Within::Scope(scope), None, fields, asked).await?;
     Reply::json(200, &page)
@@ -123,6 +129,7 @@ async fn create(mut call: Call) -> Answer {
         name,
         description,
         status: CampaignStatus::Draft,
+        deleted: false,
         created_at: call.now,
         version: 1,
     };
@@ -153,13 +160,29 @@ async fn update(mut call: Call) -> Answer {
     Ok(Reply::json(200, &stored)?.version(stored.version))
 }
 
+async fn delete(mut call: Call) -> Answer {
+    call.query.finish()?;
+    let id = own(&call).await?.id.to_string();
+    let edit = |campaign: &mut Campaign| {
+        call.if_match(campaign.version)?;
+        if campaign.status != CampaignStatus::Draft {
+            let message = "Only a draft can be removed. End the campaign instead.";
+            return Err(ApiError::conflict("not_a_draft", message));
+        }
+        campaign.deleted = true;
+        Ok(Edit::Store(Vec::new()))
+    };
+    call.parts.update::<Campaign>(call.now, Within::Scope(call.scope()?), &id, edit).await?;
+    Ok(Reply::nothing())
+}
+
 async fn set_status(mut call: Call) -> Answer {
     let scope = call.scope()?;
     let campaign = own(&call).await?;
     let Nothing = call.input()?;
     let wanted = status(call.param("status"))?;
     if wanted == CampaignStatus::Active && campaign.status.next().contains(&wanted) {
-        ready(&call.parts, scope, campaign.id).await?;
+        ready(&call, scope, campaign.id).await?;
     }
     let edit = |campaign: &mut Campaign| {
         call.if_match(campaign.version)?;
@@ -189,7 +212,8 @@ fn status(text: &str) -> Result<CampaignStatus, ApiError> {
 }
 
 /// May the campaign begin? Every reason why not, at once.
-async fn ready(parts: &ControlParts, scope: Scope, id: CampaignId) -> Result<(), ApiError> {
+async fn ready(call: &Call, scope: Scope, id: CampaignId) -> Result<(), ApiError> {
+    let parts = &call.parts;
     let published = FieldFilter {
         field: "status".to_owned(),
         values: vec![GigStatus::Published.as_str().to_owned()],
@@ -199,13 +223,15 @@ async fn ready(parts: &ControlParts, scope: Scope, id: CampaignId) -> Result<(),
     let parent = Some(id.to_string());
     let gigs: Listing<Gig> =
         parts.page(Within::Scope(scope), parent, vec![published], first()).await?;
-    let rulebook = crate::reward_rules::latest(parts, scope, id).await?;
+    let rules = rulebook_version::readiness(parts, scope, id, call.now).await?;
     let mut reasons = Vec::new();
     if gigs.data.is_empty() {
         reasons.push("it has no published gig");
     }
-    if rulebook.is_none() {
-        reasons.push("it has no reward rules");
+    match rules {
+        Readiness::InForce => {}
+        Readiness::Scheduled => reasons.push("its reward rules are not in force yet"),
+        Readiness::None => reasons.push("it has no reward rules"),
     }
     if reasons.is_empty() {
         return Ok(());

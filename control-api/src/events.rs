@@ -85,10 +85,16 @@ impl Listed for Decided {
         row: &proto::IndexRow,
         range: Range<usize>,
     ) -> Result<Vec<Option<Self>>, ApiError> {
-        let ids = row.ids[range].iter().map(|id| ConversionEventId::from_proto(id));
+        // An empty place is that of an event forgotten since.
+        let (places, is_taken) = (&row.ids[range], |id: &&bytes::Bytes| !id.is_empty());
+        let ids = places.iter().filter(is_taken).map(|id| ConversionEventId::from_proto(id));
         let keys: Option<Vec<Key>> = ids.map(|id| Some(Key::Event(scope, id?))).collect();
         let rows = parts.rows(scope, &keys.ok_or_else(ApiError::internal)?).await?;
-        rows.into_iter().map(|row| row.map(Self::of).transpose()).collect()
+        // A key that was used again after its retention is listed by a later row.
+        let is_its = |event: &proto::EventRow| event.offset <= row.last_offset;
+        let mut rows = rows.into_iter().map(|event: Option<proto::EventRow>| event.filter(is_its));
+        let next = |id| is_taken(&id).then(|| rows.next().flatten()).flatten();
+        places.iter().map(next).map(|event| event.map(Self::of).transpose()).collect()
     }
 
     async fn find(parts: &ControlParts, scope: Scope, id: &str) -> Result<Option<Place>, ApiError> {
@@ -175,7 +181,7 @@ async fn by_key(
     key: &str,
     wanted: &Wanted,
 ) -> Result<Listing<Decided>, ApiError> {
-    let row = call.parts.row(&Key::Event(scope, event_id(scope, key))).await?;
+    let row = settled(call, scope, event_id(scope, key)).await?;
     let decided = row.map(Decided::of).transpose()?.filter(|decided| wanted.admits(decided));
     Ok(Listing { data: decided.into_iter().collect(), has_more: false, next_cursor: None })
 }
@@ -184,21 +190,33 @@ async fn get(mut call: Call) -> Answer {
     call.query.finish()?;
     let scope = call.scope()?;
     let id: ConversionEventId = call.id("id", "event")?;
-    let key = Key::Event(scope, id);
-    let mut row: Option<proto::EventRow> = call.parts.row(&key).await?;
-    if row.is_none() {
-        // It may be on the log and not yet decided.
-        let caught_up = call.parts.caught_up(scope).await?;
-        row = call.parts.row(&key).await?;
-        if row.is_none() && !caught_up {
-            let message = "Events taken earlier are still being decided. Ask again.";
-            return Err(ApiError::unavailable(message));
-        }
-    }
+    let row = settled(&call, scope, id).await?;
     let decided = Decided::of(row.ok_or_else(|| ApiError::not_found("event"))?)?;
     let mut view = decided.view()?;
     rewards_now(&call, scope, &mut view).await?;
     Reply::json(200, &view)
+}
+
+/// The event's row, once everything that was on the log is decided; `None` where there is none then.
+///
+/// # Errors
+/// 503 where the fold is too far behind to say.
+async fn settled(
+    call: &Call,
+    scope: Scope,
+    id: ConversionEventId,
+) -> Result<Option<proto::EventRow>, ApiError> {
+    let key = Key::Event(scope, id);
+    if let Some(row) = call.parts.row(&key).await? {
+        return Ok(Some(row));
+    }
+    let caught_up = call.parts.caught_up(scope).await?;
+    match call.parts.row(&key).await? {
+        None if !caught_up => {
+            Err(ApiError::unavailable("Events taken earlier are still being decided. Ask again."))
+        }
+        row => Ok(row),
+    }
 }
 
 /// Puts the present state of each reward into the view, and what became of it into the timeline.

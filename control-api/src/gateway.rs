@@ -25,11 +25,14 @@ use crate::ControlParts;
 use crate::call::{Call, Reply};
 use crate::metrics;
 use crate::query::Query;
-use crate::replay::{self, Asked, Begun};
-use crate::route::{Access, Replay, Route, routes};
+use crate::replay::{self, Asked, Begun, Claim};
+use crate::route::{Access, Answer, Handler, Replay, Route, routes};
+use crate::stored;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes of a client's name for a request.
+const REQUEST_ID_LEN_MAX: usize = 128;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The operations of one path.
@@ -73,19 +76,19 @@ fn allow(routes: &[Route]) -> HeaderValue {
 async fn answer(site: Arc<Site>, request: Request) -> Response {
     let parts = &site.parts;
     let started = tokio::time::Instant::now();
-    let request_id = RequestId::new(parts.clock.now_ms(), parts.random.bits()).to_string();
     let (head, body) = request.into_parts();
+    let request_id = named(&head.headers)
+        .unwrap_or_else(|| RequestId::new(parts.clock.now_ms(), parts.random.bits()).to_string());
     let is_head = head.method == Method::HEAD;
     let route = site.route(&head.method);
     let operation = route.map_or("none", |route| route.name);
 
     let mut extra = HeaderMap::new();
     let handled = AssertUnwindSafe(site.handle(route, head, body, &request_id, &mut extra));
-    let reply = handled.catch_unwind().await.unwrap_or_else(|_| {
-        ::metrics::counter!(metrics::PANICS).increment(1);
-        tracing::error!(operation, request_id, "handler panicked");
-        refusal(&ApiError::internal(), &request_id)
-    });
+    let reply = handled
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| refusal(&panicked(operation, &request_id), &request_id));
 
     let class = metrics::status_class(reply.status.as_u16());
     ::metrics::counter!(metrics::REQUESTS, "operation" => operation, "status" => class)
@@ -94,6 +97,15 @@ async fn answer(site: Arc<Site>, request: Request) -> Response {
         .record(started.elapsed().as_secs_f64());
     tracing::debug!(operation, request_id, status = reply.status.as_u16(), "answered");
     respond(reply, extra, &request_id, is_head)
+}
+
+/// What the client calls the request, where it is one header of 1 to 128 visible ASCII characters.
+fn named(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(REQUEST_ID).iter();
+    let bytes = values.next().filter(|_| values.next().is_none())?.as_bytes();
+    let fits =
+        (1..=REQUEST_ID_LEN_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+    fits.then(|| String::from_utf8_lossy(bytes).into_owned())
 }
 
 impl Site {
@@ -217,19 +229,54 @@ async fn replayed(
         }
     };
     let (Some(key), Some(caller)) = (key, call.caller.clone()) else {
-        return (route.handler)(call).await;
+        let (answer, is_overdue) = stored::watched((route.handler)(call)).await;
+        return if is_overdue { answer.and_then(|_| Err(stored::overdue())) } else { answer };
     };
-    let parts = Arc::clone(&call.parts);
     let asked = Asked { caller: &caller, path, query, body: &call.body, now: call.now };
-    match parts.begin(&key, &asked).await? {
+    match call.parts.begin(&key, &asked).await? {
         Begun::Answered(reply) => Ok(reply),
         Begun::First(claim) => {
-            let answer = (route.handler)(call).await;
-            let reply = answer.unwrap_or_else(|error| refusal(&error, request_id));
-            parts.keep_answer(claim, &reply).await;
-            Ok(reply)
+            let first = First {
+                handler: Arc::clone(&route.handler),
+                operation: route.name,
+                request_id: request_id.to_owned(),
+                claim,
+            };
+            // A task of its own: a client that hangs up must not leave work without its answer.
+            let answered = serve::spawn("keyed_request", first.answer(call)).await;
+            answered.unwrap_or_else(|_| Err(ApiError::internal()))
         }
     }
+}
+
+/// The first request with its key.
+struct First {
+    handler: Handler,
+    operation: &'static str,
+    request_id: String,
+    claim: Claim,
+}
+
+impl First {
+    /// Does the work and records its answer. A change that still waits for the log is answered 503,
+    /// and what is recorded is the answer it would have had: it must not be made twice.
+    async fn answer(self, call: Call) -> Answer {
+        let Self { handler, operation, request_id, claim } = self;
+        let parts = Arc::clone(&call.parts);
+        let work = AssertUnwindSafe(stored::watched(handler(call))).catch_unwind();
+        let (answer, is_overdue) =
+            work.await.unwrap_or_else(|_| (Err(panicked(operation, &request_id)), false));
+        let reply = answer.unwrap_or_else(|error| refusal(&error, &request_id));
+        parts.keep_answer(claim, &reply).await;
+        if is_overdue && reply.status.is_success() { Err(stored::overdue()) } else { Ok(reply) }
+    }
+}
+
+/// What a handler that panicked is answered as.
+fn panicked(operation: &'static str, request_id: &str) -> ApiError {
+    ::metrics::counter!(metrics::PANICS).increment(1);
+    tracing::error!(operation, request_id, "handler panicked");
+    ApiError::internal()
 }
 
 fn secret_answer() -> ApiError {

@@ -43,11 +43,17 @@ pub(crate) fn routes() -> Vec<Route> {
             .summary("Fetch a single gig.")
             .gives::<Gig>(200),
         Route::new(Method::PATCH, ONE, "updateGig", write, update)
+            .if_match()
             .summary("Change the title; in a draft also the action type.")
             .takes::<GigChanges>()
             .gives::<Gig>(200),
+        Route::new(Method::DELETE, ONE, "deleteGig", write, delete)
+            .summary("Remove a draft for good; what has been published is closed instead.")
+            .if_match()
+            .gives_nothing(),
         Route::new(Method::PATCH, "/gigs/{id}/status/{status}", "setGigStatus", write, set_status)
             .also([Method::POST, Method::PUT])
+            .if_match()
             .summary("Publish, pause, or close a gig.")
             .gives::<Gig>(200),
     ]
@@ -117,7 +123,7 @@ async fn list(mut call: Call) -> Answer {
         page::field("status", status),
         page::field("actionType", action_type),
     ];
-    let fields = fields.into_iter().flatten().collect();
+    let fields = fields.into_iter().flatten().chain([page::not_deleted()]).collect();
     let page: Listing<Gig> = call.parts.page(Within::Scope(scope), None, fields, asked).await?;
     Reply::json(200, &page)
 }
@@ -138,6 +144,7 @@ async fn create(mut call: Call) -> Answer {
         title,
         action_type,
         status: GigStatus::Draft,
+        deleted: false,
         created_at: call.now,
         version: 1,
     };
@@ -172,6 +179,22 @@ async fn update(mut call: Call) -> Answer {
     let within = Within::Scope(call.scope()?);
     let stored = call.parts.update(call.now, within, &id, edit).await?;
     Ok(Reply::json(200, &stored)?.version(stored.version))
+}
+
+async fn delete(mut call: Call) -> Answer {
+    call.query.finish()?;
+    let id = own(&call).await?.id.to_string();
+    let edit = |gig: &mut Gig| {
+        call.if_match(gig.version)?;
+        if gig.status != GigStatus::Draft {
+            let message = "Only a draft can be removed. Close the gig instead.";
+            return Err(ApiError::conflict("not_a_draft", message));
+        }
+        gig.deleted = true;
+        Ok(Edit::Store(Vec::new()))
+    };
+    call.parts.update::<Gig>(call.now, Within::Scope(call.scope()?), &id, edit).await?;
+    Ok(Reply::nothing())
 }
 
 async fn set_status(mut call: Call) -> Answer {

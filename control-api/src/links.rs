@@ -46,7 +46,8 @@ pub(crate) fn routes() -> Vec<Route> {
                  one, with status 200.",
             )])
             .takes::<NewLink>()
-            .gives::<LinkView>(201),
+            .gives::<LinkView>(201)
+            .also_answers(200, "With `upsert`: the link that was made before."),
         Route::new(Method::GET, ONE, "getLink", read, get)
             .summary("Fetch a single link.")
             .gives::<LinkView>(200),

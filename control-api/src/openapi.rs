@@ -49,7 +49,8 @@ async fn get(mut call: Call, made: Arc<OnceLock<Bytes>>) -> Answer {
 
 /// The document for an installation.
 pub(crate) fn document(config: &Config) -> OpenApi {
-    let routes = routes(config);
+    let mut routes = routes(config);
+    routes.extend(crate::ingest::documented());
     let mut paths = Paths::new();
     let mut components = ComponentsBuilder::new()
         .security_scheme(BEARER, SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)))
@@ -82,7 +83,7 @@ pub(crate) fn document(config: &Config) -> OpenApi {
 
 const DESCRIPTION: &str = "Money is in minor units of its currency. Lists answer {data, hasMore, \
     nextCursor}. Errors answer {statusCode, message, code, errors?, requestId}, with every fault at \
-    once. `/events/ingest` and `/events/ingest/batch` are answered by the ingest edge.";
+    once.";
 
 /// The first method is the documented one; its aliases are named in an extension.
 fn methods(route: &Route) -> Vec<HttpMethod> {
@@ -102,7 +103,10 @@ fn operation(route: &Route) -> Operation {
         .operation_id(Some(route.name))
         .summary(Some(route.summary))
         .tag(tag(route.path))
-        .response(route.status.to_string(), success(route));
+        .response(route.status.to_string(), success(route, "Done."));
+    for (status, meaning) in &route.also_answers {
+        operation = operation.response(status.to_string(), success(route, meaning));
+    }
     for name in path_parameters(route.path) {
         operation = operation.parameter(parameter(name, "", ParameterIn::Path, Required::True));
     }
@@ -110,15 +114,22 @@ fn operation(route: &Route) -> Operation {
         let parameter = parameter(name, description, ParameterIn::Query, Required::False);
         operation = operation.parameter(parameter);
     }
-    if route.replay == Replay::Kept && route.access != Access::Open {
+    if keeps_answers(route) {
         let text = "1 to 255 visible ASCII characters: for 24 hours the same request gets the same \
                     answer.";
         let header = parameter("Idempotency-Key", text, ParameterIn::Header, Required::False);
         operation = operation.parameter(header);
     }
+    if route.if_match {
+        let text = "The ETag of the version to change: 412 where there is a newer one.";
+        let header = parameter("If-Match", text, ParameterIn::Header, Required::False);
+        operation = operation.parameter(header);
+    }
     if let Some(shape) = &route.body {
-        let content = content(shape);
-        let body = RequestBodyBuilder::new().content("application/json", content);
+        let mut body = RequestBodyBuilder::new().content("application/json", content(shape));
+        if let Some(content_type) = route.also_takes {
+            body = body.content(content_type, content(shape));
+        }
         operation = operation.request_body(Some(body.required(Some(Required::True)).build()));
     }
     for (status, text) in failures(route) {
@@ -129,6 +140,11 @@ fn operation(route: &Route) -> Operation {
         operation = operation.security(SecurityRequirement::new(BEARER, none));
     }
     operation.extensions(Some(extensions(route))).build()
+}
+
+/// Does an `Idempotency-Key` count?
+fn keeps_answers(route: &Route) -> bool {
+    route.replay == Replay::Kept && route.access != Access::Open
 }
 
 /// The first word of a path, under which people look for it.
@@ -161,8 +177,8 @@ fn content(shape: &Shape) -> utoipa::openapi::Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name(&shape.name))).build()
 }
 
-fn success(route: &Route) -> Response {
-    let response = ResponseBuilder::new().description("Done.");
+fn success(route: &Route, meaning: &str) -> Response {
+    let response = ResponseBuilder::new().description(meaning);
     match &route.answer {
         Some(shape) => response.content(route.content_type, content(shape)).build(),
         None if route.status == 204 => response.build(),
@@ -179,11 +195,26 @@ fn failures(route: &Route) -> Vec<(&'static str, &'static str)> {
             ("429", "Too many requests."),
         ]);
     }
-    if route.path.contains('{') || route.body.is_some() {
+    let is_routed = route.answered_by.is_none();
+    let has_body = route.methods.first() != Some(&Method::GET);
+    if is_routed && (route.path.contains('{') || route.body.is_some()) {
         failures.push(("404", "There is no such thing."));
     }
-    if route.methods.first() != Some(&Method::GET) {
+    if has_body {
+        failures.extend([
+            ("408", "The body did not arrive in time."),
+            ("413", "The body is too long."),
+            ("415", "The body is of another kind, or encoded."),
+        ]);
+    }
+    if has_body && is_routed {
         failures.push(("409", "Its present state does not allow it."));
+    }
+    if route.if_match {
+        failures.push(("412", "It has changed since the version that If-Match names."));
+    }
+    if keeps_answers(route) {
+        failures.push(("422", "The Idempotency-Key was used for another request."));
     }
     failures.extend([("500", "It broke on our side."), ("503", "Try again later.")]);
     failures
@@ -208,6 +239,7 @@ fn extensions(route: &Route) -> Extensions {
         ("x-scope", json!(scope)),
         ("x-limit-class", json!(route.limit_class())),
         ("x-method-aliases", json!(aliases)),
+        ("x-answered-by", json!(route.answered_by)),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_null() && *value != json!([]))

@@ -70,6 +70,11 @@ pub(crate) fn field<T: ToString>(name: &str, filter: Option<Filter<T>>) -> Optio
     })
 }
 
+/// Only what was not removed.
+pub(crate) fn not_deleted() -> FieldFilter {
+    FieldFilter { field: "deleted".to_owned(), values: vec!["true".to_owned()], exclude: true }
+}
+
 impl ControlParts {
     /// A page of the documents of type `T` in `scope`, newest first.
     ///

@@ -1,10 +1,13 @@
 //! `GET /campaigns/:id/performance`: clicks, conversions, revenue and rewards over time, with what
 //! the figures are as of.
 
+use bytes::Bytes;
 use http::Method;
 use jiff::tz::TimeZone;
+use prost::Message as _;
 use schemas::fault::ApiError;
 use schemas::partition::Scope;
+use schemas::proto;
 use schemas::time::Timestamp;
 use serde::Serialize;
 use storage::Topic;
@@ -12,6 +15,7 @@ use storage::analytics::{
     BUCKET_MS, Dimension, GROUP_BY_MAX, Granularity, Metrics, PerformanceQuery, PerformanceRow,
     Source, aligned,
 };
+use storage::log::ReadLimit;
 use storage::state::Group;
 use utoipa::ToSchema;
 
@@ -28,6 +32,9 @@ const ROWS_DEFAULT: usize = 100;
 const ROWS_MAX: usize = 10_000;
 /// How far back a report goes when the caller does not say.
 const RANGE_DEFAULT_MS: i64 = 30 * 24 * 3_600_000;
+
+/// Bytes of the one record that tells how far behind a partition is; the first is read in any case.
+const RECORD_LEN_MAX: usize = 1 << 20;
 
 const DIMENSIONS: [(&str, Dimension); 5] = [
     ("gig", Dimension::Gig),
@@ -247,7 +254,10 @@ fn shown(row: PerformanceRow, group_by: &[Dimension]) -> ReportRow {
     ReportRow { bucket: row.bucket, group, figures: row.metrics.into() }
 }
 
-/// What the figures of a scope's partition are as of: now, where nothing is on its way.
+/// What the figures of a scope's partition are as of: now, or when the first record was taken that
+/// they do not have yet.
+///
+/// Each position is read before the log behind it, so that nothing slips through in between.
 async fn freshness(
     parts: &ControlParts,
     scope: Scope,
@@ -256,21 +266,38 @@ async fn freshness(
     let failed = |e| error::storage(&e);
     let shard = parts.shard(Group::Evaluator, scope);
     let partition = shard.partition;
-    let (log, analytics) = (&parts.log, &parts.analytics);
-    let events = log.bounds(Topic::Events, partition).await.map_err(failed)?;
     let head = parts.state.head(shard).await.map_err(failed)?;
-    let outcomes = log.bounds(Topic::Outcomes, partition).await.map_err(failed)?;
-    let clicks = log.bounds(Topic::Clicks, partition).await.map_err(failed)?;
-    let decided = analytics.position(Source::Outcomes, partition).await.map_err(failed)?;
-    let clicked = analytics.position(Source::Clicks, partition).await.map_err(failed)?;
+    let event = first_from(parts, Topic::Events, partition, head.next_offset).await?;
+    let decided = parts.analytics.position(Source::Outcomes, partition).await.map_err(failed)?;
+    let outcome = first_from(parts, Topic::Outcomes, partition, decided.next).await?;
+    let clicked = parts.analytics.position(Source::Clicks, partition).await.map_err(failed)?;
+    let click = first_from(parts, Topic::Clicks, partition, clicked.next).await?;
 
-    let mut as_of_ms = now.as_ms();
-    if head.next_offset < events.end || decided.next < outcomes.end {
-        as_of_ms = as_of_ms.min(decided.as_of_ms);
-    }
-    if clicked.next < clicks.end {
-        as_of_ms = as_of_ms.min(clicked.as_of_ms);
-    }
+    // What cannot be read has no time, and will be in no figure.
+    let waiting = [
+        event.and_then(|bytes| proto::Record::decode(bytes).ok()).map(|r| r.accepted_at_ms),
+        outcome.and_then(|bytes| proto::Outcome::decode(bytes).ok()).map(|o| o.accepted_at_ms),
+        click.and_then(|bytes| proto::Click::decode(bytes).ok()).map(|c| c.clicked_at_ms),
+    ];
+    let as_of_ms = waiting.into_iter().flatten().fold(now.as_ms(), i64::min);
     let as_of = Timestamp::from_ms(as_of_ms);
     Ok(Freshness { as_of, lag_ms: now.as_ms().saturating_sub(as_of_ms) })
+}
+
+/// The record at `offset`, or the first one kept after it; `None` at the end of the log.
+async fn first_from(
+    parts: &ControlParts,
+    topic: Topic,
+    partition: u16,
+    offset: u64,
+) -> Result<Option<Bytes>, ApiError> {
+    let bounds = parts.log.bounds(topic, partition).await.map_err(|e| error::storage(&e))?;
+    let from = offset.max(bounds.start);
+    if from >= bounds.end {
+        return Ok(None);
+    }
+    let limit = ReadLimit { records: 1, bytes: RECORD_LEN_MAX };
+    let records = parts.log.read(topic, partition, from, limit).await;
+    let mut records = records.map_err(|e| error::storage(&e))?;
+    Ok(records.pop().map(|record| record.bytes))
 }

@@ -1,28 +1,23 @@
 //! `/campaigns/:id/reward-rules`: the rulebook in its versions. A version never changes; a new one
 //! takes effect mid-stream, in the order of the log.
 
-use std::str::FromStr;
-
 use engine::rulebook::Rulebook;
 use http::Method;
 use schemas::entity::{Organization, RulebookVersion};
 use schemas::fault::{ApiError, Fault};
-use schemas::id::{CampaignId, OrganizationId};
-use schemas::partition::{Mode, Scope};
-use schemas::proto::{self, record::Body};
+use schemas::id::CampaignId;
 use schemas::time::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use storage::catalog::Kind;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
-use crate::ControlParts;
 use crate::call::{Call, Reply};
 use crate::campaigns;
 use crate::config::{CHANGE_TRIES_MAX, RULEBOOK_LEN_MAX};
 use crate::page::{Listing, PAGE};
-use crate::query::PageAsked;
-use crate::route::{Access, Answer, Route};
-use crate::stored::{CreateError, Stored, Within};
+use crate::route::{Access, Answer, Replay, Route};
+use crate::rulebook_version::{Overtaken, Standing, StoredRulebook, VersionId, latest, overtaken};
+use crate::stored::{CreateError, Stored as _, Within};
 
 /// Bytes of a change note.
 const NOTE_LEN_MAX: usize = 500;
@@ -32,28 +27,38 @@ pub(crate) fn routes() -> Vec<Route> {
     const RULES: &str = "/campaigns/{id}/reward-rules";
     const VERSIONS: &str = "/campaigns/{id}/reward-rules/versions";
     const VERSION: &str = "/campaigns/{id}/reward-rules/versions/{version}";
+    const VALIDATE: &str = "/campaigns/{id}/reward-rules/validate";
     let (read, write) = (Access::Key("rules:read"), Access::Key("rules:write"));
     vec![
         Route::new(Method::GET, RULES, "getRewardRules", read, get)
             .summary("Fetch the newest version of the campaign's reward rules.")
-            .gives::<RulebookVersion>(200),
+            .gives::<RewardRules>(200),
         Route::new(Method::PUT, RULES, "putRewardRules", write, put)
+            .if_match()
             .summary("Put a new version of the reward rules; running events are not interrupted.")
             .body_len_max(RULEBOOK_LEN_MAX)
             .takes::<NewRewardRules>()
-            .gives::<RulebookVersion>(200),
+            .gives::<RewardRules>(200),
         Route::new(Method::GET, VERSIONS, "listRewardRulesVersions", read, list)
             .summary("List the versions of the reward rules, newest first.")
             .query(PAGE)
-            .gives_page::<RulebookVersion>(),
+            .gives_page::<RewardRules>(),
+        Route::new(Method::POST, VALIDATE, "validateRewardRules", read, validate)
+            .summary("Check reward rules as a PUT would, and store nothing.")
+            .replay(Replay::Ignored)
+            .body_len_max(RULEBOOK_LEN_MAX)
+            .takes::<NewRewardRules>()
+            .gives::<Valid>(200),
         Route::new(Method::GET, VERSION, "getRewardRulesVersion", read, version)
             .summary("Fetch one version of the reward rules.")
-            .gives::<RulebookVersion>(200),
+            .gives::<RewardRules>(200),
     ]
 }
 
-/// A rulebook, and with it when and why it takes effect.
-#[derive(Debug, utoipa::ToSchema)]
+/// A rulebook, and with it when and why it takes effect. What [`RewardRules`] has besides may stand in
+/// it, so that what was read can be put back: `campaignId` must be the campaign's own, `id`, `version`,
+/// `status` and `createdAt` mean nothing.
+#[derive(Debug, ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "read member by member; this is its shape for the document")]
 struct NewRewardRules {
@@ -61,15 +66,28 @@ struct NewRewardRules {
     effective_from: Option<Timestamp>,
     /// Why, up to 500 bytes.
     change_note: Option<String>,
+    #[schema(inline)]
+    #[serde(flatten)]
+    rulebook: RulebookMembers,
+}
+
+/// What a rulebook says.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "read member by member; this is its shape for the document")]
+struct RulebookMembers {
     /// ISO 4217: that of the organization.
     currency: String,
-    /// IANA name: where days and months begin.
-    timezone: Option<String>,
+    /// IANA name of 1 to 64 bytes, like `America/New_York`: where days and months begin.
+    timezone: String,
     /// `first_match`.
     combine: Option<String>,
     /// How conversions find their aktvator.
     #[schema(value_type = Option<Object>)]
     attribution: Option<Value>,
+    /// `{"policy": "reject"}`, also when absent: events in another currency are not rewarded.
+    #[schema(value_type = Option<Object>)]
+    fx: Option<Value>,
     /// When the wallet reserves, and what happens when it cannot.
     #[schema(value_type = Option<Object>)]
     funding: Option<Value>,
@@ -84,83 +102,61 @@ struct NewRewardRules {
     rules: Value,
 }
 
-/// A version as the catalog keeps it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct StoredRulebook {
-    organization_id: OrganizationId,
-    mode: Mode,
-    #[serde(flatten)]
-    version: RulebookVersion,
-}
-
-impl Stored for StoredRulebook {
-    const KIND: Kind = Kind::Rulebook;
-    const NOUN: &'static str = "version of the reward rules";
-
-    fn id(&self) -> String {
-        VersionId { campaign: self.version.campaign_id, version: self.version.version }.to_string()
-    }
-    fn parent(&self) -> Option<String> {
-        Some(self.version.campaign_id.to_string())
-    }
-    fn scope(&self) -> Option<Scope> {
-        Some(Scope { organization: self.organization_id, mode: self.mode })
-    }
-    /// Of the document, which never changes.
-    fn version(&self) -> u64 {
-        1
-    }
-    fn set_version(&mut self, _: u64) {}
-    fn created_at(&self) -> Timestamp {
-        self.version.created_at
-    }
-    fn command(&self) -> Option<Body> {
-        Some(Body::Rulebook(proto::RulebookState {
-            campaign_id: self.version.campaign_id.to_proto(),
-            version: self.version.version,
-            effective_from_ms: self.version.effective_from.as_ms(),
-            json: self.version.rulebook.to_string().into(),
-        }))
-    }
-}
-
-/// What a version is called in the catalog and in cursors: sorts by version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct VersionId {
-    campaign: CampaignId,
+/// One version of a campaign's reward rules.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "written member by member; this is its shape for the document")]
+struct RewardRules {
+    /// Whose rules.
+    campaign_id: CampaignId,
+    /// From 1, dense.
     version: u64,
+    /// `active` is the one in force now.
+    status: Standing,
+    /// From which `acceptedAt` on it is in force.
+    effective_from: Timestamp,
+    /// Why it was made.
+    change_note: Option<String>,
+    /// When it was made.
+    created_at: Timestamp,
+    #[schema(inline)]
+    #[serde(flatten)]
+    rulebook: RulebookMembers,
 }
 
-impl std::fmt::Display for VersionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{:020}", self.campaign, self.version)
+/// The rules could be put.
+#[derive(Debug, Serialize, ToSchema)]
+struct Valid {
+    /// `true`: what is wrong is answered 400.
+    valid: bool,
+}
+
+/// A version as [`RewardRules`]: the rulebook as it was put, and what is known of it.
+fn shown(version: RulebookVersion, status: Standing) -> Value {
+    let mut members = match version.rulebook {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    };
+    let known = [
+        ("campaignId", serde_json::to_value(version.campaign_id)),
+        ("version", serde_json::to_value(version.version)),
+        ("status", serde_json::to_value(status)),
+        ("effectiveFrom", serde_json::to_value(version.effective_from)),
+        ("createdAt", serde_json::to_value(version.created_at)),
+    ];
+    for (name, value) in known {
+        members.insert(name.to_owned(), value.unwrap_or_default());
     }
-}
-
-impl FromStr for VersionId {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text.split_once(':').filter(|(_, version)| version.len() == 20);
-        let read = parts.and_then(|(campaign, version)| {
-            Some(Self { campaign: campaign.parse().ok()?, version: version.parse().ok()? })
-        });
-        read.ok_or("must be the cursor of a page of versions")
+    if let Some(note) = version.change_note {
+        members.insert("changeNote".to_owned(), note.into());
     }
+    Value::Object(members)
 }
 
-/// The newest version, if there is one.
-pub(crate) async fn latest(
-    parts: &ControlParts,
-    scope: Scope,
-    campaign: CampaignId,
-) -> Result<Option<RulebookVersion>, ApiError> {
-    let asked = PageAsked { limit: 1, after: None, before: None };
-    let parent = Some(campaign.to_string());
-    let page: Listing<StoredRulebook> =
-        parts.page(Within::Scope(scope), parent, Vec::new(), asked).await?;
-    Ok(page.data.into_iter().next().map(|stored| stored.version))
+fn answer(call: &Call, version: RulebookVersion, overtaken: Overtaken) -> Answer {
+    let (number, from) = (version.version, version.effective_from);
+    let status = overtaken.standing(from, call.now);
+    Ok(Reply::json(200, &shown(version, status))?.version(number))
 }
 
 async fn get(mut call: Call) -> Answer {
@@ -168,17 +164,14 @@ async fn get(mut call: Call) -> Answer {
     let campaign = campaigns::own(&call).await?;
     let version = latest(&call.parts, call.scope()?, campaign.id).await?;
     let version = version.ok_or_else(|| ApiError::not_found("reward rules"))?;
-    Ok(Reply::json(200, &version)?.version(version.version))
+    answer(&call, version, Overtaken::default())
 }
 
 async fn put(mut call: Call) -> Answer {
     call.query.finish()?;
     let scope = call.scope()?;
     let campaign = campaigns::own(&call).await?;
-    let id = scope.organization.to_string();
-    let organization: Organization =
-        call.parts.find(Within::Organization(scope.organization), &id).await?;
-    let put = read(call.json()?, &organization)?;
+    let put = asked(&call, campaign.id).await?;
     for _ in 0..CHANGE_TRIES_MAX {
         let before = latest(&call.parts, scope, campaign.id).await?;
         let number = before.as_ref().map_or(0, |version| version.version);
@@ -197,12 +190,19 @@ async fn put(mut call: Call) -> Answer {
             },
         };
         match call.parts.create(call.now, &stored, Vec::new()).await {
-            Ok(()) => return Ok(Reply::json(200, &stored.version)?.version(number + 1)),
+            Ok(()) => return answer(&call, stored.version, Overtaken::default()),
             Err(CreateError::Api(error)) => return Err(error),
             Err(CreateError::Exists | CreateError::Taken(_)) => {}
         }
     }
     Err(ApiError::conflict("conflict", "Others keep changing the rules. Read them and try again."))
+}
+
+async fn validate(mut call: Call) -> Answer {
+    call.query.finish()?;
+    let campaign = campaigns::own(&call).await?;
+    asked(&call, campaign.id).await?;
+    Reply::json(200, &Valid { valid: true })
 }
 
 /// What was put.
@@ -212,12 +212,31 @@ struct Put {
     rulebook: Value,
 }
 
-/// Takes the two members that are not the rulebook's own off the body, and checks the rest.
-fn read(mut body: Value, organization: &Organization) -> Result<Put, ApiError> {
+/// Members that a rulebook has in answers and that only the server writes.
+const SERVER_OWNED: [&str; 4] = ["id", "version", "status", "createdAt"];
+
+/// The body, checked as a whole.
+///
+/// # Errors
+/// 400 with every fault.
+async fn asked(call: &Call, campaign: CampaignId) -> Result<Put, ApiError> {
+    let organization = call.scope()?.organization;
+    let within = Within::Organization(organization);
+    let organization: Organization = call.parts.find(within, &organization.to_string()).await?;
+    read(call.json()?, campaign, &organization)
+}
+
+/// Takes the members that are not the rulebook's own off the body, and checks the rest.
+fn read(
+    mut body: Value,
+    campaign: CampaignId,
+    organization: &Organization,
+) -> Result<Put, ApiError> {
     let mut faults = Vec::new();
-    let mut taken = Value::Object(serde_json::Map::new());
+    let mut taken = Value::Object(Map::new());
     if let (Some(from), Some(to)) = (body.as_object_mut(), taken.as_object_mut()) {
-        for name in ["effectiveFrom", "changeNote"] {
+        SERVER_OWNED.iter().for_each(|name| drop(from.remove(*name)));
+        for name in ["effectiveFrom", "changeNote", "campaignId"] {
             if let Some(value) = from.remove(name) {
                 to.insert(name.to_owned(), value);
             }
@@ -226,6 +245,10 @@ fn read(mut body: Value, organization: &Organization) -> Result<Put, ApiError> {
     let mut fields = schemas::input::Fields::of(&taken, "", &mut faults);
     let effective_from = fields.optional_parsed("effectiveFrom");
     let change_note = crate::fields::text(&mut fields, "changeNote", NOTE_LEN_MAX);
+    let named: Option<CampaignId> = fields.optional_parsed("campaignId");
+    if named.is_some_and(|named| named != campaign) {
+        fields.fault("campaignId", "invalid_choice", "is not the campaign in the path");
+    }
     fields.finish();
     if let Err(wrong) = Rulebook::parse(&body, organization.currency) {
         faults.extend::<Vec<Fault>>(wrong);
@@ -239,10 +262,18 @@ fn read(mut body: Value, organization: &Organization) -> Result<Put, ApiError> {
 async fn list(mut call: Call) -> Answer {
     let campaign = campaigns::own(&call).await?;
     let asked = call.query.page_of::<VersionId>()?;
-    let within = Within::Scope(call.scope()?);
+    let scope = call.scope()?;
     let parent = Some(campaign.id.to_string());
-    let page: Listing<StoredRulebook> = call.parts.page(within, parent, Vec::new(), asked).await?;
-    Reply::json(200, &page.map(|stored| stored.version))
+    let page: Listing<StoredRulebook> =
+        call.parts.page(Within::Scope(scope), parent, Vec::new(), asked).await?;
+    let newest = page.data.first().map_or(0, |stored| stored.version.version);
+    let mut overtaken = overtaken(&call.parts, scope, campaign.id, newest, call.now).await?;
+    let page = page.map(|StoredRulebook { version, .. }| {
+        let status = overtaken.standing(version.effective_from, call.now);
+        overtaken = overtaken.by(version.effective_from);
+        shown(version, status)
+    });
+    Reply::json(200, &page)
 }
 
 async fn version(mut call: Call) -> Answer {
@@ -250,6 +281,8 @@ async fn version(mut call: Call) -> Answer {
     let campaign = campaigns::own(&call).await?;
     let version = call.id("version", StoredRulebook::NOUN)?;
     let id = VersionId { campaign: campaign.id, version }.to_string();
-    let stored: StoredRulebook = call.parts.find(Within::Scope(call.scope()?), &id).await?;
-    Ok(Reply::json(200, &stored.version)?.version(version))
+    let scope = call.scope()?;
+    let stored: StoredRulebook = call.parts.find(Within::Scope(scope), &id).await?;
+    let overtaken = overtaken(&call.parts, scope, campaign.id, version, call.now).await?;
+    answer(&call, stored.version, overtaken)
 }

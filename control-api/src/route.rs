@@ -15,7 +15,9 @@ use crate::page::Listing;
 
 /// What a handler comes to.
 pub(crate) type Answer = Result<Reply, ApiError>;
-type Handler = Arc<dyn Fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync>;
+/// What answers an operation.
+pub(crate) type Handler =
+    Arc<dyn Fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync>;
 /// A component schema and what it refers to, by name.
 pub(crate) type Schemas = Vec<(String, RefOr<Schema>)>;
 
@@ -101,6 +103,14 @@ pub(crate) struct Route {
     pub(crate) answer: Option<Shape>,
     /// Of the answer.
     pub(crate) content_type: &'static str,
+    /// Other statuses of success, with the same body, and what they mean.
+    pub(crate) also_answers: Vec<(u16, &'static str)>,
+    /// Of the body, besides JSON.
+    pub(crate) also_takes: Option<&'static str>,
+    /// Does `If-Match` count?
+    pub(crate) if_match: bool,
+    /// Who answers it, if not this router.
+    pub(crate) answered_by: Option<&'static str>,
     pub(crate) handler: Handler,
 }
 
@@ -131,6 +141,10 @@ impl Route {
             status: 200,
             answer: None,
             content_type: "application/json",
+            also_answers: Vec::new(),
+            also_takes: None,
+            if_match: false,
+            answered_by: None,
             handler: Arc::new(move |call| Box::pin(handler(call))),
         }
     }
@@ -176,6 +190,27 @@ impl Route {
         Self { content_type, ..self }
     }
 
+    /// Also succeeds with this status and the same body.
+    pub(crate) fn also_answers(mut self, status: u16, meaning: &'static str) -> Self {
+        self.also_answers.push((status, meaning));
+        self
+    }
+
+    /// Also takes a body of this kind.
+    pub(crate) fn takes_also(self, content_type: &'static str) -> Self {
+        Self { also_takes: Some(content_type), ..self }
+    }
+
+    /// Changes only the version that `If-Match` names, where it is sent.
+    pub(crate) fn if_match(self) -> Self {
+        Self { if_match: true, ..self }
+    }
+
+    /// Is in the document only: somebody else answers it.
+    pub(crate) fn answered_by(self, who: &'static str) -> Self {
+        Self { answered_by: Some(who), ..self }
+    }
+
     /// Knows these query parameters.
     pub(crate) fn query(mut self, parameters: &[Parameter]) -> Self {
         self.query.extend_from_slice(parameters);
@@ -189,7 +224,8 @@ impl Route {
 
     /// The limit class, as the document says it.
     pub(crate) fn limit_class(&self) -> Option<&'static str> {
-        (self.access != Access::Open).then_some("requests")
+        let class = if self.answered_by.is_some() { "ingest" } else { "requests" };
+        (self.access != Access::Open).then_some(class)
     }
 }
 

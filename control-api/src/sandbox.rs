@@ -18,9 +18,12 @@ use crate::config::COMMAND_WAIT_MS;
 use crate::error;
 use crate::route::{Access, Answer, Replay, Route, parameter};
 use crate::stored::{Edit, Stored as _, Within, decode};
-use crate::wallet::expires_at;
+use crate::wallet::{credited, expires_at};
 
 const HTML: &str = "text/html; charset=utf-8";
+const PAID: &str = "<p>Paid. The wallet is credited.</p>";
+const TO_PAY: &str = "<form method=\"post\"><button type=\"submit\">Pay</button></form>\
+    <p>This is a sandbox: no money moves.</p>";
 
 /// The operations.
 pub(crate) fn routes() -> Vec<Route> {
@@ -35,32 +38,27 @@ pub(crate) fn routes() -> Vec<Route> {
             .summary("Press the button of the payment page: credits the wallet, once.")
             .query(&token)
             .replay(Replay::Ignored)
-            .gives_content(HTML),
+            .gives_content(HTML)
+            .also_answers(202, "Paid; the wallet is credited in a moment."),
     ]
 }
 
 async fn show(mut call: Call) -> Answer {
     let top_up = asked(&mut call).await?;
-    Ok(match top_up.status {
-        TopUpStatus::Credited => page(200, &top_up, "<p>Paid. The wallet is credited.</p>"),
-        TopUpStatus::Pending => page(
-            200,
-            &top_up,
-            "<form method=\"post\"><button type=\"submit\">Pay</button></form>\
-             <p>This is a sandbox: no money moves.</p>",
-        ),
-    })
+    let text = if is_credited(&call, &top_up).await? { PAID } else { TO_PAY };
+    Ok(page(200, &top_up, text))
 }
 
 async fn pay(mut call: Call) -> Answer {
     let top_up = asked(&mut call).await?;
-    if top_up.status == TopUpStatus::Credited {
-        return Ok(page(200, &top_up, "<p>Paid. The wallet is credited.</p>"));
+    let scope = top_up.scope().ok_or_else(ApiError::internal)?;
+    if is_credited(&call, &top_up).await? {
+        mark_credited(&call, scope, &top_up).await?;
+        return Ok(page(200, &top_up, PAID));
     }
     if expires_at(&top_up) <= call.now {
         return Err(ApiError::conflict("topup_expired", "This top-up can no longer be paid."));
     }
-    let scope = top_up.scope().ok_or_else(ApiError::internal)?;
     match credit(&call, scope, &top_up).await? {
         None => {
             let text = "<p>Payment received. The wallet is credited in a moment.</p>";
@@ -68,13 +66,20 @@ async fn pay(mut call: Call) -> Answer {
         }
         Some(decision) if decision.code == CommandCode::Applied.as_str() => {
             mark_credited(&call, scope, &top_up).await?;
-            Ok(page(200, &top_up, "<p>Paid. The wallet is credited.</p>"))
+            Ok(page(200, &top_up, PAID))
         }
         Some(decision) => {
             let message = format!("The wallet refused the credit: {}.", decision.code);
             Err(ApiError::conflict("credit_refused", message))
         }
     }
+}
+
+/// Is the top-up in the wallet?
+async fn is_credited(call: &Call, top_up: &TopUp) -> Result<bool, ApiError> {
+    let scope = top_up.scope().ok_or_else(ApiError::internal)?;
+    let credited = credited(&call.parts, scope, std::slice::from_ref(top_up)).await?;
+    Ok(credited.first().is_some_and(|is_credited| *is_credited))
 }
 
 /// The top-up in the path, for who has its token. A wrong token reads as a missing top-up.
@@ -138,11 +143,9 @@ async fn mark_credited(call: &Call, scope: Scope, top_up: &TopUp) -> Result<(), 
 /// What is shown holds ids, numbers and our own words: nothing a client wrote.
 fn page(status: u16, top_up: &TopUp, body: &str) -> Reply {
     let TopUp { id, money, .. } = top_up;
-    let (whole, cents) = (money.amount / 100, money.amount % 100);
     let html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Top-up {id}</title>\
-         <h1>Top-up</h1><p>{whole}.{cents:02} {currency}</p>{body}</html>",
-        currency = money.currency,
+         <h1>Top-up</h1><p>{money}</p>{body}</html>"
     );
     let mut reply = Reply::bytes(status, HTML, html.into());
     reply.headers.push((

@@ -2,6 +2,8 @@
 //!
 //! A foreign organization's document, or one of the other mode, reads as if it were not there.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +40,10 @@ pub(crate) trait Stored: Serialize + DeserializeOwned + Clone + Send + Sync {
     fn version(&self) -> u64;
     fn set_version(&mut self, version: u64);
     fn created_at(&self) -> Timestamp;
+    /// Was it removed? What was reads as if it had never been.
+    fn is_deleted(&self) -> bool {
+        false
+    }
     /// What the fold must hear when it changes.
     fn command(&self) -> Option<Body>;
 }
@@ -71,10 +77,12 @@ impl ControlParts {
     pub(crate) async fn find<T: Stored>(&self, within: Within, id: &str) -> Result<T, ApiError> {
         let found = self.catalog.get(T::KIND, id).await.map_err(|e| error::storage(&e))?;
         let document = found.filter(|document| within.holds(document));
-        decode(&document.ok_or_else(|| ApiError::not_found(T::NOUN))?)
+        let missing = || ApiError::not_found(T::NOUN);
+        let found: T = decode(&document.ok_or_else(missing)?)?;
+        if found.is_deleted() { Err(missing()) } else { Ok(found) }
     }
 
-    /// Stores a new `T` that claims `uniques`, and waits until the fold will hear of it.
+    /// Stores a new `T` that claims `uniques`, and waits a while until the fold will hear of it.
     ///
     /// # Errors
     /// [`CreateError::Taken`] where another document has one of the names.
@@ -86,7 +94,10 @@ impl ControlParts {
     ) -> Result<(), CreateError> {
         let change = self.change(now, new, Expected::Absent, uniques)?;
         match self.catalog.apply(vec![change]).await {
-            Ok(commands) => Ok(self.logged(&commands).await?),
+            Ok(commands) => {
+                self.logged(&commands).await;
+                Ok(())
+            }
             Err(CatalogError::Taken { name }) => Err(CreateError::Taken(name)),
             Err(CatalogError::Stale) => Err(CreateError::Exists),
             Err(CatalogError::Storage(e)) => Err(CreateError::Api(error::storage(&e))),
@@ -115,7 +126,7 @@ impl ControlParts {
             let change = self.change(now, &document, Expected::Version(before), uniques)?;
             match self.catalog.apply(vec![change]).await {
                 Ok(commands) => {
-                    self.logged(&commands).await?;
+                    self.logged(&commands).await;
                     return Ok(document);
                 }
                 Err(CatalogError::Stale) => {}
@@ -164,20 +175,39 @@ impl ControlParts {
         (scope.partition(self.log.partitions()), record.encode_to_vec().into())
     }
 
-    /// Waits until these commands are in the log.
-    async fn logged(&self, commands: &[u64]) -> Result<(), ApiError> {
+    /// Waits until these commands are in the log. Where that takes too long, [`watched`] says so: the
+    /// change is stored all the same, and its command follows.
+    async fn logged(&self, commands: &[u64]) {
         if commands.is_empty() {
-            return Ok(());
+            return;
         }
         let wait = Duration::from_millis(COMMAND_WAIT_MS);
         match tokio::time::timeout(wait, self.catalog.outbox_cleared(commands)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => Err(error::storage(&e)),
-            Err(_) => Err(ApiError::unavailable(
-                "The change is stored and will be applied; the event log is out of reach for now.",
-            )),
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::warn!(%error, "outbox cannot be watched"),
+            Err(_) => tracing::warn!("command is not in the log yet"),
         }
+        // Outside of `watched` nobody asks.
+        let _ = OVERDUE.try_with(|overdue| overdue.set(true));
     }
+}
+
+tokio::task_local! {
+    /// Has the work under way stored a change whose command is not in the log yet?
+    static OVERDUE: Cell<bool>;
+}
+
+/// Does `work`, and says whether a change it stored still waits for the log.
+pub(crate) async fn watched<T>(work: impl Future<Output = T>) -> (T, bool) {
+    let work = async { (work.await, OVERDUE.with(Cell::get)) };
+    OVERDUE.scope(Cell::new(false), work).await
+}
+
+/// The answer to a change that still waits for the log.
+pub(crate) fn overdue() -> ApiError {
+    ApiError::unavailable(
+        "The change is stored and will be applied; the event log is out of reach for now.",
+    )
 }
 
 /// What [`ControlParts::update`] does after an edit.
@@ -232,7 +262,8 @@ fn scope_of(organization: OrganizationId, mode: Mode) -> Option<Scope> {
 }
 
 macro_rules! stored {
-    ($name:ident, $kind:ident, $noun:literal, $id:ident, $parent:expr, $command:expr) => {
+    ($name:ident, $kind:ident, $noun:literal, $id:ident, $parent:expr, $command:expr
+        $(, $deleted:ident)?) => {
         impl Stored for $name {
             const KIND: Kind = Kind::$kind;
             const NOUN: &'static str = $noun;
@@ -256,6 +287,9 @@ macro_rules! stored {
             fn created_at(&self) -> Timestamp {
                 self.created_at
             }
+            $(fn is_deleted(&self) -> bool {
+                self.$deleted
+            })?
             fn command(&self) -> Option<Body> {
                 let command: fn(&Self) -> Option<Body> = $command;
                 command(self)
@@ -265,25 +299,41 @@ macro_rules! stored {
 }
 
 stored!(ApiKey, ApiKey, "API key", id, |_| None, |_| None);
-stored!(Endpoint, Endpoint, "webhook endpoint", id, |_| None, |_| None);
+stored!(Endpoint, Endpoint, "webhook endpoint", id, |_| None, |_| None, deleted);
 stored!(TopUp, TopUp, "top-up", id, |_| None, |_| None);
-stored!(Campaign, Campaign, "campaign", id, |_| None, |c| {
-    Some(Body::Campaign(proto::CampaignState {
-        id: c.id.to_proto(),
-        version: c.version,
-        status: c.status.as_str().to_owned(),
-        name: c.name.clone(),
-    }))
-});
-stored!(Gig, Gig, "gig", id, |g| Some(g.campaign_id.to_string()), |g| {
-    Some(Body::Gig(proto::GigState {
-        id: g.id.to_proto(),
-        version: g.version,
-        campaign_id: g.campaign_id.to_proto(),
-        action_type: g.action_type.clone(),
-        status: g.status.as_str().to_owned(),
-    }))
-});
+stored!(
+    Campaign,
+    Campaign,
+    "campaign",
+    id,
+    |_| None,
+    |c| {
+        Some(Body::Campaign(proto::CampaignState {
+            id: c.id.to_proto(),
+            version: c.version,
+            status: c.status.as_str().to_owned(),
+            name: c.name.clone(),
+        }))
+    },
+    deleted
+);
+stored!(
+    Gig,
+    Gig,
+    "gig",
+    id,
+    |g| Some(g.campaign_id.to_string()),
+    |g| {
+        Some(Body::Gig(proto::GigState {
+            id: g.id.to_proto(),
+            version: g.version,
+            campaign_id: g.campaign_id.to_proto(),
+            action_type: g.action_type.clone(),
+            status: g.status.as_str().to_owned(),
+        }))
+    },
+    deleted
+);
 stored!(Aktvator, Aktvator, "aktvator", id, |_| None, |a| {
     Some(Body::Aktvator(proto::AktvatorState {
         id: a.id.to_proto(),

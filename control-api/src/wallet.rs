@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use engine::decision::CommandCode;
 use engine::key::{IndexKind, Key};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::Method;
@@ -199,6 +200,26 @@ impl ControlParts {
     }
 }
 
+/// Which of these top-ups are in the wallet? The fold's decision counts, whether or not the catalog
+/// has heard of it: the call that would have noted it may have been cut off.
+///
+/// # Errors
+/// 503 where the store does not answer.
+pub(crate) async fn credited(
+    parts: &ControlParts,
+    scope: Scope,
+    top_ups: &[TopUp],
+) -> Result<Vec<bool>, ApiError> {
+    let key = |top_up: &TopUp| Key::Command(scope, top_up.id.to_u128());
+    let keys: Vec<Key> = top_ups.iter().map(key).collect();
+    let rows: Vec<Option<proto::CommandRow>> = parts.rows(scope, &keys).await?;
+    let is_applied = |row: &proto::CommandRow| row.code == CommandCode::Applied.as_str();
+    let is_credited = |(top_up, row): (&TopUp, &Option<proto::CommandRow>)| {
+        top_up.status == TopUpStatus::Credited || row.as_ref().is_some_and(is_applied)
+    };
+    Ok(top_ups.iter().zip(&rows).map(is_credited).collect())
+}
+
 /// Until when a top-up can be paid.
 pub(crate) fn expires_at(top_up: &TopUp) -> Timestamp {
     Timestamp::from_ms(top_up.created_at.as_ms().saturating_add(PAYABLE_MS))
@@ -237,7 +258,9 @@ async fn pending(call: &Call, scope: Scope) -> Result<i64, ApiError> {
         let fields = vec![status.clone()];
         let page: Listing<TopUp> =
             call.parts.page(Within::Scope(scope), None, fields, asked).await?;
-        let payable = page.data.iter().filter(|top_up| expires_at(top_up) > call.now);
+        let credited = credited(&call.parts, scope, &page.data).await?;
+        let pending = page.data.iter().zip(credited).filter(|(_, is_credited)| !is_credited);
+        let payable = pending.map(|(top_up, _)| top_up).filter(|t| expires_at(t) > call.now);
         sum = payable.fold(sum, |sum, top_up| sum.saturating_add(top_up.money.amount));
         after = page.next_cursor;
         if after.is_none() {

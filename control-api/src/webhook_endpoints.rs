@@ -12,13 +12,12 @@ use schemas::partition::{Mode, Scope};
 use schemas::target;
 use schemas::time::Timestamp;
 use serde::Serialize;
-use storage::catalog::FieldFilter;
 use utoipa::ToSchema;
 
 use crate::Config;
 use crate::call::{Call, Input, MODE, Reply};
 use crate::fields;
-use crate::page::{Listing, PAGE};
+use crate::page::{self, Listing, PAGE};
 use crate::query::PageAsked;
 use crate::route::{Access, Answer, Replay, Route};
 use crate::stored::{Edit, Stored as _, Within};
@@ -192,17 +191,11 @@ fn subscribed(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// Endpoints that were not removed.
-fn not_deleted() -> Vec<FieldFilter> {
-    let field = "deleted".to_owned();
-    vec![FieldFilter { field, values: vec!["true".to_owned()], exclude: true }]
-}
-
 async fn list(mut call: Call) -> Answer {
     let scope = known_scope(&mut call).await?;
     let asked = call.query.page_of::<EndpointId>()?;
     let page: Listing<Endpoint> =
-        call.parts.page(Within::Scope(scope), None, not_deleted(), asked).await?;
+        call.parts.page(Within::Scope(scope), None, vec![page::not_deleted()], asked).await?;
     Reply::json(200, &page.map(EndpointView::from))
 }
 
@@ -211,7 +204,7 @@ async fn create(mut call: Call) -> Answer {
     let new: NewEndpoint = call.input()?;
     let asked = PageAsked { limit: ENDPOINTS_MAX, after: None, before: None };
     let there: Listing<Endpoint> =
-        call.parts.page(Within::Scope(scope), None, not_deleted(), asked).await?;
+        call.parts.page(Within::Scope(scope), None, vec![page::not_deleted()], asked).await?;
     if there.data.len() >= ENDPOINTS_MAX {
         let message = format!("An organization may have {ENDPOINTS_MAX} endpoints.");
         return Err(ApiError::conflict("too_many_endpoints", message));
@@ -246,9 +239,6 @@ async fn update(mut call: Call) -> Answer {
     let id = own(&call, scope).await?.id.to_string();
     let EndpointChanges { name, target_url, subscribed_events, active } = call.input()?;
     let edit = |endpoint: &mut Endpoint| {
-        if endpoint.deleted {
-            return Err(ApiError::not_found(Endpoint::NOUN));
-        }
         if let Some(name) = name.clone() {
             endpoint.name = name;
         }
@@ -287,6 +277,5 @@ pub(crate) async fn known_scope(call: &mut Call) -> Result<Scope, ApiError> {
 /// The endpoint in the path, unless it was removed.
 pub(crate) async fn own(call: &Call, scope: Scope) -> Result<Endpoint, ApiError> {
     let id: EndpointId = call.id("endpointId", Endpoint::NOUN)?;
-    let endpoint: Endpoint = call.parts.find(Within::Scope(scope), &id.to_string()).await?;
-    if endpoint.deleted { Err(ApiError::not_found(Endpoint::NOUN)) } else { Ok(endpoint) }
+    call.parts.find(Within::Scope(scope), &id.to_string()).await
 }

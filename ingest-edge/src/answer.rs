@@ -1,10 +1,11 @@
 //! Answers: JSON bodies, the headers every one of them has, and request ids.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use schemas::fault::{ApiError, Fault};
 use schemas::id::{ConversionEventId, RequestId};
 use schemas::view::{DecisionView, EventStatus};
@@ -16,6 +17,50 @@ use crate::event::{Accepted, Refused};
 
 /// The header that names a request, here and in the logs.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Bytes of a client's name for a request.
+const NAME_LEN_MAX: usize = 128;
+
+/// What a request is called: as its client calls it, or by an id of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestName(HeaderValue);
+
+impl RequestName {
+    /// The client's name where it is one header of 1 to 128 visible ASCII characters, or else `made`.
+    pub(crate) fn of(headers: &HeaderMap, made: impl FnOnce() -> RequestId) -> Self {
+        let mut given = headers.get_all(X_REQUEST_ID).iter();
+        let fits = |value: &&HeaderValue| {
+            (1..=NAME_LEN_MAX).contains(&value.len())
+                && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        match (given.next().filter(fits), given.next()) {
+            (Some(name), None) => Self(name.clone()),
+            _ => Self::from(made()),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// As the header that names the request.
+    pub(crate) fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl From<RequestId> for RequestName {
+    fn from(id: RequestId) -> Self {
+        let text = Bytes::from(id.to_string());
+        Self(HeaderValue::from_maybe_shared(text).unwrap_or(HeaderValue::from_static("-")))
+    }
+}
+
+impl fmt::Display for RequestName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// Names requests: the time, and bits that differ between processes and requests.
 #[derive(Debug)]
@@ -46,21 +91,19 @@ fn mix(z: u64) -> u64 {
 }
 
 /// An answer of JSON.
-pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>, id: RequestId) -> Response<Body> {
+pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>, id: &RequestName) -> Response<Body> {
     let mut response = Response::new(serve::body::full(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(id) = HeaderValue::from_maybe_shared(Bytes::from(id.to_string())) {
-        headers.insert(X_REQUEST_ID, id);
-    }
+    headers.insert(X_REQUEST_ID, id.header());
     response
 }
 
 /// The one shape of errors, with the headers that go with its status.
-pub(crate) fn error(error: &ApiError, id: RequestId) -> Response<Body> {
-    let body = serde_json::to_vec(&error.body(&id.to_string())).unwrap_or_default();
+pub(crate) fn error(error: &ApiError, id: &RequestName) -> Response<Body> {
+    let body = serde_json::to_vec(&error.body(id.as_str())).unwrap_or_default();
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, body, id);
     let headers = response.headers_mut();
@@ -74,7 +117,7 @@ pub(crate) fn error(error: &ApiError, id: RequestId) -> Response<Body> {
 }
 
 /// 405, naming what is allowed.
-pub(crate) fn method_not_allowed(allowed: &'static str, id: RequestId) -> Response<Body> {
+pub(crate) fn method_not_allowed(allowed: &'static str, id: &RequestName) -> Response<Body> {
     let message = format!("This path answers {allowed}.");
     let mut response = error(&ApiError::new(405, "method_not_allowed", message), id);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
@@ -105,7 +148,7 @@ pub(crate) fn received(event: ConversionEventId, fate: Option<&Fate>) -> Vec<u8>
 
 /// The answer to a batch: 202 where every event is queued, 207 where some are, and 400, in the shape of
 /// an error with `results`, where none is. `fates` are those of the stored items, or none.
-pub(crate) fn batch(items: &[Item], fates: &[Fate], id: RequestId) -> (StatusCode, Vec<u8>) {
+pub(crate) fn batch(items: &[Item], fates: &[Fate], id: &RequestName) -> (StatusCode, Vec<u8>) {
     let queued = items.iter().filter(|item| item.is_ok()).count();
     let status = match queued {
         0 => StatusCode::BAD_REQUEST,
@@ -117,7 +160,7 @@ pub(crate) fn batch(items: &[Item], fates: &[Fate], id: RequestId) -> (StatusCod
     if queued == 0 {
         out.extend_from_slice(br#""statusCode":400,"message":"No event is valid.","#);
         out.extend_from_slice(br#""code":"validation_failed","requestId":"#);
-        write(&mut out, &id);
+        write(&mut out, id.as_str());
         out.push(b',');
     }
     out.extend_from_slice(br#""results":["#);
@@ -186,13 +229,37 @@ mod tests {
     }
 
     #[test]
+    fn a_request_keeps_the_name_its_client_gave_it() {
+        let long = "x".repeat(129);
+        let cases: [(&[&str], bool); 6] = [
+            (&["trace-1/a"], true),
+            (&[&long[1..]], true),
+            (&[&long], false),
+            (&["with blank"], false),
+            (&[""], false),
+            (&["a", "b"], false),
+        ];
+        for (names, is_kept) in cases {
+            let mut headers = HeaderMap::new();
+            for name in names {
+                headers.append(X_REQUEST_ID, name.parse().expect("a value"));
+            }
+            let made = RequestId::from_u128(1);
+            let name = RequestName::of(&headers, || made).to_string();
+            let want = if is_kept { names[0].to_owned() } else { made.to_string() };
+            assert_eq!(name, want, "{names:?}");
+        }
+    }
+
+    #[test]
     fn an_error_has_the_headers_of_its_status() {
         let id = RequestId::from_u128(1);
-        let refused = error(&ApiError::unauthorized("unauthorized", "Send a key."), id);
+        let refused =
+            error(&ApiError::unauthorized("unauthorized", "Send a key."), &RequestName::from(id));
         assert_eq!(refused.headers()[WWW_AUTHENTICATE], "Bearer");
         assert_eq!(refused.headers()[CACHE_CONTROL], "no-store");
         assert_eq!(refused.headers()[X_REQUEST_ID], id.to_string());
-        let full = error(&ApiError::unavailable("Full."), id);
+        let full = error(&ApiError::unavailable("Full."), &RequestName::from(id));
         assert_eq!(full.headers()[RETRY_AFTER], "1");
     }
 }

@@ -9,14 +9,13 @@ use access::{Admission, Caller, Class, Gate};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use schemas::fault::ApiError;
-use schemas::id::RequestId;
 use schemas::partition::Scope;
 use schemas::time::Timestamp;
 use serve::{Body, BoxError, Clock};
 use storage::{EventLog, StateStore, Topic};
 use tokio::time::Instant;
 
-use crate::answer::{self, Fate, RequestIds};
+use crate::answer::{self, Fate, RequestIds, RequestName};
 use crate::batch;
 use crate::click::ClickKey;
 use crate::config::Config;
@@ -61,7 +60,7 @@ pub struct Edge {
 struct Visit {
     caller: Arc<Caller>,
     now: Timestamp,
-    id: RequestId,
+    id: RequestName,
     admission: Option<Admission>,
 }
 
@@ -104,7 +103,7 @@ impl Edge {
         B::Error: Into<BoxError>,
     {
         let now = Timestamp::from_ms(self.clock.now_ms());
-        let id = self.request_ids.next(now.as_ms());
+        let id = RequestName::of(request.headers(), || self.request_ids.next(now.as_ms()));
         let response = self.respond(request, now, id).await;
         let class = match response.status().as_u16() {
             200..=299 => "2xx",
@@ -115,25 +114,33 @@ impl Edge {
         response
     }
 
-    async fn respond<B>(&self, request: Request<B>, now: Timestamp, id: RequestId) -> Response<Body>
+    async fn respond<B>(
+        &self,
+        request: Request<B>,
+        now: Timestamp,
+        id: RequestName,
+    ) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
         let Some(route) = Route::of(request.uri().path()) else {
-            return answer::error(&ApiError::not_found("path"), id);
+            return answer::error(&ApiError::not_found("path"), &id);
         };
         if request.method() != Method::POST {
-            return answer::method_not_allowed("POST", id);
+            return answer::method_not_allowed("POST", &id);
         }
         let caller = match self.gate.authenticate(request.headers(), now).await {
             Ok(caller) => caller,
-            Err(error) => return answer::error(&error, id),
+            Err(error) => return answer::error(&error, &id),
         };
         let mut visit = Visit { caller, now, id, admission: None };
         let answer = match self.ingest(route, request, &mut visit).await {
-            Ok((status, body)) => answer::json(status, body, id),
-            Err(error) => answer::error(&self.charged(error, &mut visit), id),
+            Ok((status, body)) => answer::json(status, body, &visit.id),
+            Err(error) => {
+                let error = self.charged(error, &mut visit);
+                answer::error(&error, &visit.id)
+            }
         };
         with_rate(answer, visit.admission.as_ref())
     }
@@ -193,7 +200,7 @@ impl Edge {
                 count(0, 1, 0);
                 ApiError::validation(refused.faults)
             })?;
-        let fates = self.store(&[&event], 0, arrival, visit.id).await?;
+        let fates = self.store(&[&event], 0, arrival, &visit.id).await?;
         Ok((StatusCode::ACCEPTED, answer::received(event.id, fates.first())))
     }
 
@@ -212,9 +219,9 @@ impl Edge {
             count(0, rejected, 0);
             Vec::new()
         } else {
-            self.store(&accepted, rejected, arrival, visit.id).await?
+            self.store(&accepted, rejected, arrival, &visit.id).await?
         };
-        Ok(answer::batch(&items, &fates, visit.id))
+        Ok(answer::batch(&items, &fates, &visit.id))
     }
 
     fn reader(&self, arrival: &Arrival) -> EventReader<'_> {
@@ -228,7 +235,7 @@ impl Edge {
         events: &[&Accepted],
         rejected: usize,
         arrival: &Arrival,
-        id: RequestId,
+        id: &RequestName,
     ) -> Result<Vec<Fate>, ApiError> {
         let partition = arrival.scope.partition(self.log.partitions());
         let records = events.iter().map(|event| (partition, event.record.clone())).collect();
@@ -271,7 +278,7 @@ fn count(queued: usize, rejected: usize, unavailable: usize) {
     }
 }
 
-fn not_appended(error: &storage::Error, id: RequestId) -> ApiError {
+fn not_appended(error: &storage::Error, id: &RequestName) -> ApiError {
     use storage::{Certainty, Kind};
     match (error.certainty, error.kind) {
         (Certainty::Indeterminate, _) => {

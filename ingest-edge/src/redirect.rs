@@ -9,12 +9,11 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, LOCATION, REFERRER_POLICY, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use schemas::fault::ApiError;
-use schemas::id::RequestId;
 use schemas::time::Timestamp;
 use serve::{Body, Clock};
 use storage::{Catalog, EventLog};
 
-use crate::answer::{self, RequestIds, X_REQUEST_ID};
+use crate::answer::{self, RequestIds, RequestName, X_REQUEST_ID};
 use crate::click::{Click, ClickKey};
 use crate::clicks::{self, ClickQueue, ClickWriter};
 use crate::config::Config;
@@ -70,8 +69,8 @@ impl Redirector {
     /// read. The request's body is not read.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Body> {
         let now = Timestamp::from_ms(self.clock.now_ms());
-        let id = self.request_ids.next(now.as_ms());
-        let (response, result) = self.respond(&request, now, id).await;
+        let id = RequestName::of(request.headers(), || self.request_ids.next(now.as_ms()));
+        let (response, result) = self.respond(&request, now, &id).await;
         ::metrics::counter!(metrics::REDIRECTS, "result" => result).increment(1);
         response
     }
@@ -80,7 +79,7 @@ impl Redirector {
         &self,
         request: &Request<B>,
         now: Timestamp,
-        id: RequestId,
+        id: &RequestName,
     ) -> (Response<Body>, &'static str) {
         let counts = match *request.method() {
             Method::GET => true,
@@ -142,7 +141,7 @@ fn with_click_id(url: &str, click_id: &str) -> String {
     format!("{rest}{separator}akt_id={click_id}{fragment}")
 }
 
-fn redirect(location: &str, id: RequestId) -> Response<Body> {
+fn redirect(location: &str, id: &RequestName) -> Response<Body> {
     let mut response = Response::new(serve::body::empty());
     *response.status_mut() = StatusCode::FOUND;
     let headers = response.headers_mut();
@@ -166,7 +165,7 @@ fn escaped(url: &str) -> String {
     })
 }
 
-fn not_found(headers: &HeaderMap, id: RequestId) -> Response<Body> {
+fn not_found(headers: &HeaderMap, id: &RequestName) -> Response<Body> {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if !accept.contains("text/html") {
         return answer::error(&ApiError::not_found("link"), id);
@@ -179,14 +178,12 @@ fn not_found(headers: &HeaderMap, id: RequestId) -> Response<Body> {
     response
 }
 
-fn common_headers(headers: &mut HeaderMap, id: RequestId) {
+fn common_headers(headers: &mut HeaderMap, id: &RequestName) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let policy = HeaderValue::from_static("no-referrer-when-downgrade");
     headers.insert(REFERRER_POLICY, policy);
     headers.insert(X_ROBOTS_TAG, HeaderValue::from_static("noindex"));
-    if let Ok(id) = HeaderValue::from_maybe_shared(Bytes::from(id.to_string())) {
-        headers.insert(X_REQUEST_ID, id);
-    }
+    headers.insert(X_REQUEST_ID, id.header());
 }
 
 #[cfg(test)]

@@ -145,6 +145,10 @@ pub struct Campaign {
     pub description: Option<String>,
     /// Where in its life it is.
     pub status: CampaignStatus,
+    /// Removed as a draft: not shown, and never again anything else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(ignore)]
+    pub deleted: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// Rises with every change.
@@ -205,6 +209,10 @@ pub struct Gig {
     pub action_type: String,
     /// Where in its life it is.
     pub status: GigStatus,
+    /// Removed as a draft: not shown, and never again anything else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(ignore)]
+    pub deleted: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// Rises with every change.

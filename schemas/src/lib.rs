@@ -15,6 +15,7 @@ pub mod explain;
 pub mod fault;
 pub mod hash;
 pub mod id;
+pub mod ingest;
 pub mod input;
 pub mod money;
 pub mod notice;

@@ -19,6 +19,17 @@ impl Currency {
     /// United States dollar, the default of new organizations.
     pub const USD: Self = Self(*b"USD");
 
+    /// Digits of a minor unit: 2 of a cent, 0 where there is none (ISO 4217:2015, list one).
+    pub const fn exponent(&self) -> u32 {
+        match &self.0 {
+            b"BIF" | b"CLP" | b"DJF" | b"GNF" | b"ISK" | b"JPY" | b"KMF" | b"KRW" | b"PYG"
+            | b"RWF" | b"UGX" | b"UYI" | b"VND" | b"VUV" | b"XAF" | b"XOF" | b"XPF" => 0,
+            b"BHD" | b"IQD" | b"JOD" | b"KWD" | b"LYD" | b"OMR" | b"TND" => 3,
+            b"CLF" | b"UYW" => 4,
+            _ => 2,
+        }
+    }
+
     /// The three letters.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
@@ -82,11 +93,18 @@ pub struct Money {
     pub currency: Currency,
 }
 
-/// `amount * bps / 10000`, rounded half to even (IEEE 754's default), computed in 128 bits.
-///
-/// `None` where the result does not fit 64 bits.
-pub fn basis_points(amount: i64, bps: i64) -> Option<i64> {
-    half_even(i128::from(amount) * i128::from(bps), 10_000)
+impl fmt::Display for Money {
+    /// In major units with all digits of the minor ones: `50.00 USD`, `5000 JPY`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { amount, currency } = self;
+        let sign = if *amount < 0 { "-" } else { "" };
+        let units = 10u64.pow(currency.exponent());
+        let (whole, rest) = (amount.unsigned_abs() / units, amount.unsigned_abs() % units);
+        match currency.exponent() as usize {
+            0 => write!(f, "{sign}{whole} {currency}"),
+            digits => write!(f, "{sign}{whole}.{rest:0digits$} {currency}"),
+        }
+    }
 }
 
 /// `numerator / denominator`, rounded half to even; `None` where it does not fit 64 bits or the
@@ -115,9 +133,25 @@ mod tests {
     }
 
     #[test]
-    fn basis_points_of_extremes() {
-        assert_eq!(basis_points(4900, 2000), Some(980));
-        assert_eq!(basis_points(i64::MAX, 10_000), Some(i64::MAX));
-        assert_eq!(basis_points(i64::MAX, 10_001), None);
+    fn exponents() {
+        for (code, want) in [("USD", 2), ("JPY", 0), ("KWD", 3), ("EUR", 2), ("CLF", 4)] {
+            let currency: Currency = code.parse().expect("a currency");
+            assert_eq!(currency.exponent(), want, "{code}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_written_by_the_exponent() {
+        let cases = [
+            (5_000, "USD", "50.00 USD"),
+            (-5, "USD", "-0.05 USD"),
+            (5_000, "JPY", "5000 JPY"),
+            (5_000, "KWD", "5.000 KWD"),
+            (i64::MIN, "JPY", "-9223372036854775808 JPY"),
+        ];
+        for (amount, code, want) in cases {
+            let currency = code.parse().expect("a currency");
+            assert_eq!(Money { amount, currency }.to_string(), want);
+        }
     }
 }

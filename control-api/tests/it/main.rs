@@ -5,6 +5,7 @@ mod fold;
 mod lists;
 mod money;
 mod outage;
+mod performance;
 mod replay;
 mod routes;
 mod statuses;

@@ -107,6 +107,35 @@ async fn foreign_things_cannot_be_changed() {
 }
 
 #[tokio::test]
+async fn keys_stay_in_their_mode() {
+    let world = World::new();
+    let member = world.member().await;
+    let test = world.key(&member.id, Mode::Test, &["*"]).await;
+    let keys = format!("/organizations/{}/api-keys", member.id);
+    let listed = world.get(&keys, &test).await;
+    let modes: Vec<_> = listed.body["data"].as_array().expect("data").iter().collect();
+    assert_eq!((modes.len(), &modes[0]["mode"]), (1, &json!("test")), "{}", listed.text);
+
+    let live = world.get(&keys, &member.token).await.body["data"][0]["id"].clone();
+    let live = format!("{keys}/{}", live.as_str().expect("an id"));
+    let new = json!({"name": "K", "mode": "live", "scopes": ["events:read"]});
+    for (method, path, body) in
+        [("POST", &keys, new.clone()), ("PATCH", &live, json!({"name": "N"}))]
+    {
+        let refused = world.call_with(method, path, &test, &[], Some(body)).await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (403, "other_mode"), "{method}");
+    }
+    let refused = world.delete(&live, &test).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (403, "other_mode"));
+    assert_eq!(world.get("/campaigns", &member.token).await.status, 200, "the key still works");
+
+    let both = world.get(&keys, &world.operator).await;
+    assert_eq!(both.body["data"].as_array().expect("data").len(), 2, "the operator sees both");
+    assert_eq!(world.post(&keys, &member.token, new).await.status, 201);
+    assert_eq!(world.delete(&live, &world.operator).await.status, 200);
+}
+
+#[tokio::test]
 async fn foreign_organizations_read_like_missing() {
     let world = World::new();
     let (a, b) = (world.member().await, world.member().await);

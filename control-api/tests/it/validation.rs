@@ -166,14 +166,14 @@ async fn keys_hand_on_only_what_they_have() {
     let member = world.member().await;
     let path = format!("/organizations/{}/api-keys", member.id);
     let narrow = world.key(&member.id, Mode::Live, &["keys:write", "campaigns:read"]).await;
-    let body = |scope: &str| json!({"name": "K", "mode": "test", "scopes": [scope]});
+    let body = |scope: &str| json!({"name": "K", "mode": "live", "scopes": [scope]});
     let refused = world.post(&path, &narrow, body("wallet:write")).await;
     assert_eq!((refused.status.as_u16(), refused.code()), (403, "insufficient_scope"));
     assert_eq!(world.post(&path, &narrow, body("*")).await.code(), "insufficient_scope");
     let made = world.post(&path, &narrow, body("campaigns:read")).await;
     let (id, token) = (made.text_at("id"), made.text_at("token"));
     assert!(
-        token.starts_with("ak_test_") && token.ends_with(made.body["last4"].as_str().expect("4"))
+        token.starts_with("ak_live_") && token.ends_with(made.body["last4"].as_str().expect("4"))
     );
     assert_eq!(world.get("/campaigns", &token).await.status, 200);
     let refused = world.post("/campaigns", &token, json!({"name": "C"})).await;

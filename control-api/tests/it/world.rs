@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) catalog: Catalog,
     pub(crate) log: EventLog,
     pub(crate) state: StateStore,
+    pub(crate) analytics: Analytics,
     pub(crate) operator: String,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -107,18 +108,19 @@ impl World {
         let catalog = Catalog::memory().expect("a catalog");
         let operator = Token::generate_operator([9; 32]);
         let clock = Clock::manual(START_MS);
+        let analytics = Analytics::memory().expect("analytics");
         let parts = ControlParts {
             catalog: catalog.clone(),
             log: log.clone(),
             state: state.clone(),
-            analytics: Analytics::memory().expect("analytics"),
+            analytics: analytics.clone(),
             gate: Arc::new(Gate::new(catalog.clone(), Token::sha256(&operator))),
             clock: clock.clone(),
             config,
             random: Random::seeded(1),
         };
         let (router, tasks) = (router(parts), Vec::new());
-        Self { router, clock, catalog, log, state, operator, tasks }
+        Self { router, clock, catalog, log, state, analytics, operator, tasks }
     }
 
     pub(crate) fn start_relay(&mut self) {

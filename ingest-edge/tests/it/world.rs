@@ -170,6 +170,7 @@ impl World {
             name: "Spring".to_owned(),
             description: None,
             status,
+            deleted: false,
             created_at: Timestamp::from_ms(NOW),
             version: 1,
         };
