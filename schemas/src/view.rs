@@ -496,7 +496,7 @@ mod tests {
             rule["arithmetic"],
             json!(["percent 2000 bps of 4900 = 980", "lowered to max 900"])
         );
-        assert_eq!(rule["caps"][0]["bucket"], "aktvator 1998-06");
+        assert_eq!(rule["caps"][0]["bucket"], "1998-06");
         assert_eq!(rule["caps"][0]["scope"], "aktvator");
         assert_eq!(view["timeline"][1]["what"], "evaluated");
     }
