@@ -185,7 +185,8 @@ impl Node {
         redirect: Listener,
     ) -> Result<(), String> {
         let behind = Shutdown::new();
-        let relay = control_api::relay(self.catalog.clone(), self.log.clone(), behind.clone());
+        let (catalog, log, clock) = (self.catalog.clone(), self.log.clone(), self.clock.clone());
+        let relay = control_api::relay(catalog, log, clock, behind.clone());
         let relay = serve::spawn("relay", relay);
         let evaluator =
             serve::spawn("evaluator", evaluator::run(self.evaluator(health), behind.clone()));

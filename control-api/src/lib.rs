@@ -45,6 +45,7 @@ mod route;
 mod rulebook_version;
 mod sandbox;
 mod stored;
+mod sweep;
 mod wallet;
 mod webhook_endpoints;
 

@@ -10,6 +10,8 @@ pub const PANICS: &str = "aktvator_control_api_panics_total";
 pub const RELAYED: &str = "aktvator_control_api_relayed_commands_total";
 /// Tries of the relay that failed.
 pub const RELAY_FAILURES: &str = "aktvator_control_api_relay_failures_total";
+/// Recorded answers to `Idempotency-Key`s that were old enough to let go of.
+pub const SWEPT: &str = "aktvator_control_api_swept_answers_total";
 
 /// The class of an HTTP status.
 pub(crate) const fn status_class(status: u16) -> &'static str {

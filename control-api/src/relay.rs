@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use serve::Shutdown;
+use serve::{Clock, Shutdown};
 use storage::{Catalog, EventLog, Topic};
 
-use crate::metrics;
+use crate::{metrics, sweep};
 
 /// Commands of one append.
 const BATCH_MAX: usize = 256;
@@ -18,14 +18,19 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
 /// Moves commands from the catalog's outbox to `events` until `shutdown` is requested. Failures are
-/// tried again for ever; nothing is skipped.
-pub async fn relay(catalog: Catalog, log: EventLog, shutdown: Shutdown) {
+/// tried again for ever; nothing is skipped. Beside that, answers recorded for `Idempotency-Key`s more
+/// than a day before `clock` are let go of.
+pub async fn relay(catalog: Catalog, log: EventLog, clock: Clock, shutdown: Shutdown) {
+    tokio::join!(forward(&catalog, &log, &shutdown), sweep::run(&catalog, &clock, &shutdown));
+}
+
+async fn forward(catalog: &Catalog, log: &EventLog, shutdown: &Shutdown) {
     let mut back_off = BACK_OFF_MIN;
     loop {
         let moved = tokio::select! {
             biased;
             () = shutdown.requested() => return,
-            moved = step(&catalog, &log) => moved,
+            moved = step(catalog, log) => moved,
         };
         match moved {
             Ok(count) => {

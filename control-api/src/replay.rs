@@ -1,7 +1,9 @@
 //! `Idempotency-Key`: for 24 hours the same request from the same caller gets the same answer.
 //!
 //! The first request claims a document, does its work, and records its answer there. A crash in
-//! between frees the claim after a minute; the work may then be done again.
+//! between frees the claim after a minute; the work may then be done again. An answer is given for as
+//! long as it is kept: [`crate::sweep`] lets go of it a day after the key was first used, and with
+//! that frees the key.
 
 use access::Caller;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -16,8 +18,8 @@ use crate::ControlParts;
 use crate::call::Reply;
 use crate::error;
 
-/// How long an answer is given again.
-const KEPT_MS: i64 = 24 * 3_600_000;
+/// How long an answer is given again, at least.
+pub(crate) const KEPT_MS: i64 = 24 * 3_600_000;
 /// How long a claim without an answer stands.
 const CLAIM_MS: i64 = 60_000;
 const HEADER: &str = "idempotency-key";
@@ -151,8 +153,7 @@ fn judge(
     let kept: Kept = serde_json::from_str(&document.json)
         .map_err(|e| error::unreadable("idempotency key", &e))?;
     let age = now.as_ms().saturating_sub(kept.claimed_at.as_ms());
-    let window = if kept.answer.is_some() { KEPT_MS } else { CLAIM_MS };
-    if age >= window {
+    if kept.answer.is_none() && age >= CLAIM_MS {
         return Ok(None);
     }
     if kept.fingerprint != fingerprint {

@@ -124,7 +124,8 @@ impl World {
     }
 
     pub(crate) fn start_relay(&mut self) {
-        let relay = relay(self.catalog.clone(), self.log.clone(), Shutdown::new());
+        let relay =
+            relay(self.catalog.clone(), self.log.clone(), self.clock.clone(), Shutdown::new());
         self.tasks.push(tokio::spawn(relay));
     }
 

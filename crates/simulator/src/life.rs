@@ -128,7 +128,7 @@ impl Life {
             },
             shutdown.clone(),
         );
-        let relay = control_api::relay(catalog, log.clone(), shutdown.clone());
+        let relay = control_api::relay(catalog, log.clone(), clock.clone(), shutdown.clone());
         let tasks = vec![serve::spawn("relay", relay), serve::spawn("dispatcher", dispatcher)];
         let (edge, clients) = (Arc::new(edge), Vec::new());
         let (redirector, clicks) = (Some(redirector), Some(serve::spawn("clicks", clicks.run())));
