@@ -93,7 +93,7 @@ fn describe(kind: NoticeType) -> (&'static str, Value) {
         NoticeType::WalletCredited => (
             "Your organization wallet was topped up.",
             json!({
-                "topUpId": "top_01jz0000000000000000000000",
+                "topupId": "top_01jz0000000000000000000000",
                 "amount": 1_000_000,
                 "currency": "USD",
                 "available": 1_000_000,

@@ -85,10 +85,10 @@ fn of_event(scope: Scope, event: &proto::EventDecided) -> Result<Option<Fact>, U
     }))
 }
 
-/// Amounts of two currencies have no sum.
+/// Amounts of two currencies have no sum. Whatever the fold refuses after it knows the campaign, it
+/// refuses after it has looked at the currency.
 fn is_in_other_currency(event: &proto::EventDecided) -> bool {
-    let of_campaign = event.campaign_currency.as_ref();
-    is_among(&event.code, OTHER_CURRENCY) || of_campaign.is_some_and(|c| *c != event.currency)
+    is_among(&event.code, OTHER_CURRENCY)
 }
 
 fn is_among(code: &str, codes: &[Code]) -> bool {
@@ -156,15 +156,6 @@ mod tests {
         }
         for code in ["currency_mismatch", "fx_unavailable"] {
             assert_eq!(counted(event(code)), Some((1, 0, 0, 0)), "{code}");
-        }
-        for (campaign, revenue) in [(None, 4_900), (Some("USD"), 4_900), (Some("EUR"), 0)] {
-            // Refused before anyone looked at its currency.
-            let decided = proto::EventDecided {
-                currency: "USD".into(),
-                campaign_currency: campaign.map(str::to_owned),
-                ..event("not_eligible")
-            };
-            assert_eq!(counted(decided), Some((1, revenue, 0, 0)), "{campaign:?}");
         }
         for code in NOT_CONVERSIONS {
             assert_eq!(counted(event(code.as_str())), None, "{code:?}");

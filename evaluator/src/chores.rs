@@ -38,19 +38,22 @@ impl Chores {
 async fn run(context: Arc<Context>, shard: Shard, nudge: Arc<Notify>) {
     let mut sweep = Sweep::default();
     let mut swept = Instant::now();
+    let mut more = false;
     loop {
         nudge.notified().await;
         tokio::time::sleep(context.config.tick_every.0).await;
         if let Err(error) = tick(&context, shard).await {
             tracing::warn!(partition = shard.partition, %error, "tick not appended");
         }
-        if swept.elapsed() < context.config.sweep_every.0 {
+        // While a pass leaves some, the next comes with the next tick, so that forgetting keeps up.
+        if !more && swept.elapsed() < context.config.sweep_every.0 {
             continue;
         }
         swept = Instant::now();
-        if let Err(error) = sweep.pass(&context, shard).await {
+        more = sweep.pass(&context, shard).await.unwrap_or_else(|error| {
             tracing::warn!(partition = shard.partition, %error, "sweep failed");
-        }
+            false
+        });
     }
 }
 

@@ -53,7 +53,7 @@ impl Default for Config {
             log_retention: Span::from_secs(7 * DAY_S),
             tick_every: Span::from_secs(1),
             sweep_every: Span::from_secs(60),
-            sweep_rows_max: 64,
+            sweep_rows_max: 256,
             sample_every: Span::from_secs(1),
             retry_first: Span::from_ms(100),
             retry_max: Span::from_secs(5),

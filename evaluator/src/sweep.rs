@@ -32,31 +32,31 @@ pub(crate) struct Sweep {
 }
 
 impl Sweep {
-    /// One bounded pass.
-    pub(crate) async fn pass(&mut self, context: &Context, shard: Shard) -> Result<(), Error> {
+    /// One bounded pass; whether there may be more to forget.
+    pub(crate) async fn pass(&mut self, context: &Context, shard: Shard) -> Result<bool, Error> {
         let head = context.state.head(shard).await?;
-        self.expire_claims(context, shard, head).await?;
-        trim_log(context, shard, head).await
+        let more = self.expire_claims(context, shard, head).await?;
+        trim_log(context, shard, head).await?;
+        Ok(more)
     }
 
-    /// Appends a command for every index row past the retention that lists claims to forget.
+    /// Appends a command for every index row past the retention that lists claims to forget; whether
+    /// the bounds of a pass left some.
     async fn expire_claims(
         &mut self,
         context: &Context,
         shard: Shard,
         head: Head,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut room = context.config.sweep_rows_max;
         for _ in 0..SCOPES_MAX {
             let Some(scope) = next_scope(context, shard, self.from.clone()).await? else {
                 self.from = Bytes::new();
-                return Ok(());
+                return Ok(false);
             };
             let old = self.old_rows(context, shard, head, scope, room).await?;
             room -= old.len();
-            if let Some((last, _)) = old.last() {
-                self.looked_at.insert(scope, *last);
-            }
+            let last = old.last().map(|(offset, _)| *offset);
             let mut commands = Vec::new();
             for (offset, row) in old {
                 if has_forgettable(context, shard, scope, row).await? {
@@ -64,15 +64,18 @@ impl Sweep {
                 }
             }
             append(&context.log, shard, commands.into_iter()).await?;
+            if let Some(last) = last {
+                self.looked_at.insert(scope, last);
+            }
             if room == 0 {
-                return Ok(());
+                return Ok(true);
             }
             self.from = successor(&scope.to_bytes()).unwrap_or_default();
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// The oldest index rows of a scope that are past the retention and not looked at yet, at most
+    /// The oldest index rows of a scope whose claims may be deleted and that are not looked at yet, at most
     /// `room`, with the offsets that name them.
     async fn old_rows(
         &self,
@@ -87,7 +90,8 @@ impl Sweep {
             from = Key::EventIndex(scope, last + 1).encode();
         }
         let rows = context.state.scan(shard, KeyRange { from, to }, false, room).await?;
-        let horizon = head.fold_time_ms.saturating_sub(context.settings.claim_retention_ms);
+        let age_ms = context.settings.claim_retention_ms.saturating_add(engine::EXPIRY_MARGIN_MS);
+        let horizon = head.fold_time_ms.saturating_sub(age_ms);
         let mut old = Vec::new();
         for (key, row) in rows {
             let row = IndexRow::decode(row).map_err(corrupt)?;

@@ -1,5 +1,5 @@
 //! From a conversion event to the facts that rules judge: campaign, gig, rulebook, lateness,
-//! attribution, aktvator, currency, in that order (`domain.md` 4.3 steps 2 to 4, and 4.4).
+//! attribution, currency, aktvator, in that order (`domain.md` 4.3 steps 2 to 4, and 4.4).
 
 use std::cell::OnceCell;
 
@@ -57,13 +57,15 @@ pub(crate) fn resolve<'a>(
     in_time(event, entry.accepted_at_ms, rulebook)?;
     let attribution = named.resolve(event, terrain.id, rulebook.attribution, &mut trail.notes)?;
     trail.attribution = Some(attribution);
+    // Before the aktvator's standing, so that whatever is counted of a later refusal is in the
+    // rulebook's currency.
+    in_currency(&event.event, rulebook.currency)
+        .map_err(|(code, detail)| Stop::Refused(code, detail))?;
     let aktvator = look.aktvator(Key::Aktvator(scope, attribution.aktvator))?;
     let aktvator = aktvator.ok_or(Stop::Refused(Code::UnknownAttribution, "aktvator"))?;
     if aktvator.status != "approved" {
         return Err(Stop::Refused(Code::NotEligible, "aktvator.status"));
     }
-    in_currency(&event.event, rulebook.currency)
-        .map_err(|(code, detail)| Stop::Refused(code, detail))?;
     Ok(Facts {
         scope,
         conversion: event,

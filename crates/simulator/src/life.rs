@@ -177,9 +177,7 @@ impl Life {
         for order in waiting {
             self.send(world, order);
         }
-        while let Some(deed) = world.deeds.pop_front() {
-            self.act(world, Action::Store(deed)).await?;
-        }
+        self.store(world).await?;
         while world.actions_left > 0 {
             world.actions_left -= 1;
             world.now_ms = self.clock.now_ms();
@@ -187,8 +185,17 @@ impl Life {
             self.act(world, action).await?;
             self.check(world).await?;
         }
+        world.pay_up();
+        self.store(world).await?;
         self.settle(world).await?;
         self.stop(world).await
+    }
+
+    async fn store(&mut self, world: &mut World) -> Checked {
+        while let Some(deed) = world.deeds.pop_front() {
+            self.act(world, Action::Store(deed)).await?;
+        }
+        Ok(())
     }
 
     async fn act(&mut self, world: &mut World, action: Action) -> Checked {

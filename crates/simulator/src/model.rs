@@ -261,7 +261,9 @@ impl Books {
             let paid = self.capped(&caps, &counters, amount).ok_or("cap_exceeded")?;
             for (cap, counter) in caps.iter().zip(counters) {
                 let step = if cap["metric"] == "amount" { paid } else { 1 };
-                counter.map(|counter| *self.counters.entry(counter).or_default() += step);
+                if let Some(counter) = counter {
+                    *self.counters.entry(counter).or_default() += step;
+                }
             }
             self.uniques.extend(unique.then_some(slot));
             let rule_key = rule["key"].as_str().unwrap_or_default();

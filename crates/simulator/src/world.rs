@@ -42,6 +42,8 @@ pub(crate) struct World {
     /// Virtual time, in milliseconds since the epoch.
     pub(crate) now_ms: i64,
     pub(crate) actions_left: u32,
+    /// Was what is held paid for at the end?
+    pub(crate) paid_up: bool,
     pub(crate) crashes_left: u32,
     pub(crate) crashes: BTreeMap<Point, u64>,
     /// Events sent so far, with whose they are: what is repeated is one of them.
@@ -77,6 +79,7 @@ impl World {
             book: Book::default(),
             now_ms: START_MS,
             actions_left: options.actions,
+            paid_up: false,
             crashes_left: rng.random_range(0..=options.crashes_max),
             crashes: BTreeMap::new(),
             sent: Vec::new(),

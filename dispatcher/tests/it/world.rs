@@ -240,7 +240,6 @@ pub(crate) fn decided(event: u128, code: &str, rewards: &[i64]) -> proto::EventD
         rewards: rewards.iter().enumerate().map(reward).collect(),
         code_used: Some("ABC123".into()),
         repeat: false,
-        campaign_currency: Some("USD".into()),
     }
 }
 
