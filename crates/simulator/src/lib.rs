@@ -99,7 +99,8 @@ fn play(world: &mut World) -> Result<BTreeMap<String, u64>, Violation> {
     loop {
         // A runtime a life: dropping it ends every task where it stands, as a crash does.
         let end = runtime().block_on(life::live(world))?;
-        if let End::Crashed(point) = end {
+        if let End::Crashed = end {
+            let point = world.point.take();
             world.book.note(format!("{} crash at {point:?}", world.now_ms));
             if let Some(point) = point {
                 *world.crashes.entry(point).or_default() += 1;

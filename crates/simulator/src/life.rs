@@ -16,7 +16,7 @@ use rand::RngExt;
 use serve::config::Span;
 use serve::{Clock, Health, Shutdown};
 use storage::analytics::Source;
-use storage::fault::Faults;
+use storage::fault::{Action as Fault, Faults};
 use storage::log::Topic;
 use storage::state::{Group, Shard};
 use storage::{Analytics, EventLog, StateStore};
@@ -41,14 +41,15 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// How a life ended.
 pub(crate) enum End {
-    /// At this point, if one was planned.
-    Crashed(Option<Point>),
+    /// Where it was planned.
+    Crashed,
     /// Everything is done and stopped in order.
     Done,
 }
 
 /// The parts of a running process.
 pub(crate) struct Life {
+    faults: Faults,
     log: EventLog,
     state: StateStore,
     analytics: Analytics,
@@ -65,12 +66,12 @@ pub(crate) struct Life {
 /// Lives until a crash or until all work is done.
 pub(crate) async fn live(world: &mut World) -> Result<End, Violation> {
     let faults = Faults::default();
-    let point = planned(world, &faults);
+    world.point = planned(world, &faults);
     let mut life = Life::start(world, &faults);
     let clock = life.clock.clone();
     let ended = tokio::select! {
         biased;
-        () = faults.crashed(1) => Ok(End::Crashed(point)),
+        () = faults.crashed(1) => Ok(End::Crashed),
         done = life.work(world) => done.map(|()| End::Done),
     };
     world.now_ms = clock.now_ms();
@@ -133,6 +134,7 @@ impl Life {
         let (edge, clients) = (Arc::new(edge), Vec::new());
         let (redirector, clicks) = (Some(redirector), Some(serve::spawn("clicks", clicks.run())));
         let mut life = Self {
+            faults: faults.clone(),
             log,
             state,
             analytics,
@@ -185,7 +187,13 @@ impl Life {
             self.act(world, action).await?;
             self.check(world).await?;
         }
-        world.pay_up();
+        if world.pay_up() && world.rng.random_bool(0.5) {
+            // Soon, so that it falls among the releases.
+            let point = POINTS[world.rng.random_range(0..6)];
+            let nth = world.rng.random_range(1..=12);
+            self.faults.at(point.op, point.step, nth, Fault::Crash);
+            world.point = Some(point);
+        }
         self.store(world).await?;
         self.settle(world).await?;
         self.stop(world).await

@@ -161,14 +161,16 @@ impl World {
 
     /// At the end everyone pays for all that is held: long chains of releases, with nothing after them
     /// that would hide a lost one.
-    pub(crate) fn pay_up(&mut self) {
+    /// Says whether this was the first time.
+    pub(crate) fn pay_up(&mut self) -> bool {
         if std::mem::replace(&mut self.paid_up, true) {
-            return;
+            return false;
         }
         for tenant in 0..self.tenants.len() {
             let deed = self.top_up_of(tenant, 10_000_000);
             self.deeds.push_back(deed);
         }
+        true
     }
 
     fn top_up(&mut self) -> Action {

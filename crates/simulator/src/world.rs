@@ -45,6 +45,8 @@ pub(crate) struct World {
     /// Was what is held paid for at the end?
     pub(crate) paid_up: bool,
     pub(crate) crashes_left: u32,
+    /// Where the process that runs is to die next.
+    pub(crate) point: Option<Point>,
     pub(crate) crashes: BTreeMap<Point, u64>,
     /// Events sent so far, with whose they are: what is repeated is one of them.
     pub(crate) sent: Vec<(usize, Value)>,
@@ -81,6 +83,7 @@ impl World {
             actions_left: options.actions,
             paid_up: false,
             crashes_left: rng.random_range(0..=options.crashes_max),
+            point: None,
             crashes: BTreeMap::new(),
             sent: Vec::new(),
             click_ids: Vec::new(),
