@@ -37,7 +37,7 @@ fn a_disk_with_little_room_answers_503_and_recovers_without_a_restart() {
 /// Without a reserve the store's own writes fail, and it must be opened again underneath.
 #[test]
 fn a_disk_without_any_room_answers_503_and_recovers_without_a_restart() {
-    fill_and_free("0");
+    fill_and_free("0B");
 }
 
 fn fill_and_free(min_free: &str) {

@@ -4,6 +4,7 @@
 
 mod analytics;
 mod catalog;
+mod catalog_outbox;
 mod embedded;
 mod fault;
 mod log;
