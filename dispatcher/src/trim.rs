@@ -53,7 +53,8 @@ async fn trim(shared: &Shared, topic: Topic, partition: u16, followed: u64) -> R
     }
     let retention = i64::try_from(shared.config.log_retention.as_ms()).unwrap_or(i64::MAX);
     let horizon_ms = shared.clock.now_ms().saturating_sub(retention);
-    let is_old = |bytes| written_at_ms(topic, bytes).is_none_or(|at_ms| at_ms < horizon_ms);
+    // One that cannot be read counts as new: then less is let go of this time, and none too early.
+    let is_old = |bytes| written_at_ms(topic, bytes).is_some_and(|at_ms| at_ms < horizon_ms);
     let offsets = bounds.start..followed.min(bounds.end);
     let before = shared.log.partition_point(topic, partition, offsets, is_old).await?;
     if before > bounds.start {

@@ -10,7 +10,7 @@ use schemas::id::{ConversionEventId, OrganizationId};
 use schemas::partition::{Mode, Scope};
 use schemas::proto::{self, EventRow, ExpireClaims, IndexRow, Record, record::Body};
 use storage::error::{Error, Kind};
-use storage::log::{ReadLimit, Topic};
+use storage::log::Topic;
 use storage::state::{Head, KeyRange, Shard};
 
 use crate::claims::{end_of_keys, successor};
@@ -151,34 +151,17 @@ async fn trim_log(context: &Context, shard: Shard, head: Head) -> Result<(), Err
     let bounds = context.log.bounds(Topic::Events, shard.partition).await?;
     let retention = i64::try_from(context.config.log_retention.as_ms()).unwrap_or(i64::MAX);
     let horizon = context.clock.now_ms().saturating_sub(retention);
-    let (mut low, mut high) = (bounds.start, head.next_offset.min(bounds.end));
-    // Records stand nearly in the order they were accepted; a few milliseconds do not matter here.
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if accepted_before(context, shard, middle, horizon).await? {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    if low > bounds.start {
-        context.log.trim(Topic::Events, shard.partition, low).await?;
+    // Records stand nearly in the order they were accepted; a few milliseconds do not matter here. One
+    // that cannot be decoded counts as new: then less is let go of this time, and no record too early.
+    let is_old =
+        |bytes: Bytes| Record::decode(bytes).is_ok_and(|record| record.accepted_at_ms < horizon);
+    let offsets = bounds.start..head.next_offset.min(bounds.end);
+    let before =
+        context.log.partition_point(Topic::Events, shard.partition, offsets, is_old).await?;
+    if before > bounds.start {
+        context.log.trim(Topic::Events, shard.partition, before).await?;
     }
     Ok(())
-}
-
-/// Was the record at `offset` accepted before `horizon_ms`? One that cannot be decoded counts as not:
-/// then less is let go of this time, and no record too early.
-async fn accepted_before(
-    context: &Context,
-    shard: Shard,
-    offset: u64,
-    horizon_ms: i64,
-) -> Result<bool, Error> {
-    let limit = ReadLimit { records: 1, bytes: 1 };
-    let records = context.log.read(Topic::Events, shard.partition, offset, limit).await?;
-    let accepted = records.first().and_then(|record| Record::decode(record.bytes.clone()).ok());
-    Ok(accepted.is_some_and(|record| record.accepted_at_ms < horizon_ms))
 }
 
 fn corrupt(error: prost::DecodeError) -> Error {
