@@ -16,6 +16,7 @@ use serve::tls::Tls;
 use serve::{Clock, Health, Shutdown};
 use storage::embedded::OpenOptions;
 use storage::{Analytics, Catalog, EventLog, StateStore};
+use tokio::runtime::Handle;
 
 use crate::config::Config;
 use crate::operator;
@@ -58,9 +59,14 @@ struct Node {
 
 /// The listeners, bound before anything is said.
 struct Listeners {
+    front: FrontListeners,
+    admin: Listener,
+}
+
+/// Those that the world may reach.
+struct FrontListeners {
     public: Listener,
     redirect: Listener,
-    admin: Listener,
 }
 
 /// Runs until a signal asks for the end, then drains.
@@ -77,10 +83,15 @@ pub(crate) fn run(config: Config) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| format!("no runtime: {e}"))?;
-    runtime.block_on(serve_all(config))
+    // Deciding and telling give way to taking in: a burst is acknowledged first and decided after.
+    let background =
+        serve::process::background_runtime().map_err(|e| format!("no background runtime: {e}"))?;
+    let result = runtime.block_on(serve_all(config, background.handle()));
+    background.shutdown_background();
+    result
 }
 
-async fn serve_all(config: Config) -> Result<(), Failure> {
+async fn serve_all(config: Config, background: &Handle) -> Result<(), Failure> {
     let metrics = serve::telemetry::install_metrics(VERSION, REVISION).map_err(chain)?;
     let listeners = Listeners::bind(&config)?;
     let (node, new_token) = Node::open(config).await?;
@@ -99,7 +110,7 @@ async fn serve_all(config: Config) -> Result<(), Failure> {
     };
     let admin = serve::spawn("admin", serve::admin::run(listeners.admin, admin, admin_end.clone()));
 
-    node.work_until(&shutdown, &health, listeners.public, listeners.redirect).await?;
+    node.work_until(&shutdown, &health, listeners.front, background).await?;
 
     admin_end.request();
     let _ = admin.await;
@@ -117,8 +128,10 @@ impl Listeners {
         };
         let bind = |name, address, tls| Listener::bind(name, address, tls).map_err(chain);
         Ok(Self {
-            public: bind("public", config.listen, tls()?)?,
-            redirect: bind("redirect", config.redirect_listen, tls()?)?,
+            front: FrontListeners {
+                public: bind("public", config.listen, tls()?)?,
+                redirect: bind("redirect", config.redirect_listen, tls()?)?,
+            },
             admin: bind("admin", config.admin_listen, None)?,
         })
     }
@@ -181,21 +194,23 @@ impl Node {
         self,
         shutdown: &Shutdown,
         health: &Health,
-        public: Listener,
-        redirect: Listener,
+        listeners: FrontListeners,
+        background: &Handle,
     ) -> Result<(), String> {
         let behind = Shutdown::new();
         let (catalog, log, clock) = (self.catalog.clone(), self.log.clone(), self.clock.clone());
         let relay = control_api::relay(catalog, log, clock, behind.clone());
         let relay = serve::spawn("relay", relay);
-        let evaluator =
-            serve::spawn("evaluator", evaluator::run(self.evaluator(health), behind.clone()));
-        let dispatcher =
-            serve::spawn("dispatcher", dispatcher::run(self.dispatcher()?, behind.clone()));
+        let evaluator = evaluator::run(self.evaluator(health), behind.clone());
+        let dispatcher = dispatcher::run(self.dispatcher()?, behind.clone());
+        let (evaluator, dispatcher) = {
+            let _background = background.enter();
+            (serve::spawn("evaluator", evaluator), serve::spawn("dispatcher", dispatcher))
+        };
         let (redirector, clicks) = self.redirector()?;
         let clicks = serve::spawn("clicks", clicks.run());
 
-        let front = tokio::spawn(self.listen(public, redirect, redirector, shutdown.clone())?);
+        let front = tokio::spawn(self.listen(listeners, redirector, shutdown.clone())?);
         shutdown.requested().await;
         health.set_draining();
         for task in [front, clicks] {
@@ -279,11 +294,11 @@ impl Node {
     /// Both public listeners, until `shutdown` is requested and their connections are done.
     fn listen(
         &self,
-        public: Listener,
-        redirect: Listener,
+        listeners: FrontListeners,
         redirector: Redirector,
         shutdown: Shutdown,
     ) -> Result<impl Future<Output = ()> + use<>, String> {
+        let FrontListeners { public, redirect } = listeners;
         let transport = Transport::new(&self.config.trusted_proxies, self.config.is_local());
         let api = Public {
             transport: transport.clone(),

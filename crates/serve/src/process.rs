@@ -15,6 +15,29 @@ pub fn raise_open_files() -> io::Result<Option<u64>> {
     Ok(maximum)
 }
 
+/// A runtime for work that can wait: its threads leave the processor to others while both want it.
+///
+/// The threads' nice value is [`BACKGROUND_NICE`]: under load they get about a tenth of a processor
+/// that an ordinary thread wants too (sched(7)).
+///
+/// # Errors
+/// Where threads cannot be made.
+pub fn background_runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("background")
+        .on_thread_start(|| {
+            // On Linux this is the calling thread's alone. Where it is refused, work goes on as it is.
+            if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_NICE) {
+                tracing::debug!(%error, "background threads keep their priority");
+            }
+        })
+        .build()
+}
+
+/// See [`background_runtime`]; 0 is ordinary, 19 the most modest.
+pub const BACKGROUND_NICE: i32 = 10;
+
 /// Appends the conventional `process_*` metrics, as far as `/proc` tells them.
 ///
 /// Names and units: Prometheus, "Writing client libraries", standard and runtime collectors.
