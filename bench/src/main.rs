@@ -17,6 +17,10 @@ mod server;
 
 use clap::{Parser, Subcommand};
 
+/// The server's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "bench", about = "Measures Aktvator and replays real purchases", version)]
 struct Cli {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::intake::Batch;
 use crate::metrics;
-use crate::overlay::Writes;
+use crate::rows::Writes;
 use crate::partition::Context;
 use crate::running::Running;
 

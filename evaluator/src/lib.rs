@@ -15,7 +15,6 @@
 //! Start reading at `term.rs`, the ordered loop.
 
 mod board;
-mod cache;
 mod chores;
 mod claims;
 mod commit;
@@ -23,7 +22,6 @@ mod config;
 mod filter;
 mod intake;
 pub mod metrics;
-mod overlay;
 mod partition;
 mod rows;
 mod running;

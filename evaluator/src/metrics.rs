@@ -21,7 +21,7 @@ pub const DECISIONS: &str = "aktvator_evaluator_decisions_total";
 pub const RECORDS: &str = "aktvator_evaluator_records_total";
 /// Counter: records that could not be decoded and went to the dead letters.
 pub const DEAD_LETTERS: &str = "aktvator_evaluator_dead_letters_total";
-/// Counter: keys asked for while deciding, by where the answer came from (label `source`).
+/// Counter: keys asked for that were not in memory, by where the answer came from (label `source`).
 pub const FETCHES: &str = "aktvator_evaluator_fetches_total";
 /// Counter: partitions taken over, the first time included.
 pub const TAKEOVERS: &str = "aktvator_evaluator_takeovers_total";
@@ -41,7 +41,7 @@ pub const LAG_SECONDS: &str = "aktvator_evaluator_lag_seconds";
 pub const HALTED: &str = "aktvator_evaluator_halted_partitions";
 /// Gauge: rows decided and not yet committed, over all partitions.
 pub const OVERLAY_ROWS: &str = "aktvator_evaluator_overlay_rows";
-/// Gauge: committed rows kept in memory, over all partitions.
+/// Gauge: rows kept in memory, committed or not, over all partitions.
 pub const CACHE_ROWS: &str = "aktvator_evaluator_cache_rows";
 /// Gauge: bytes the claim filters take, over all partitions.
 pub const FILTER_BYTES: &str = "aktvator_evaluator_filter_bytes";
@@ -64,8 +64,8 @@ pub(crate) fn decided(batch: &Batch, sources: Sources, started: Instant) {
     if batch.dead_letters > 0 {
         counter!(DEAD_LETTERS).increment(batch.dead_letters as u64);
     }
-    let Sources { filter, overlay, cache, store } = sources;
-    let by = [("filter", filter), ("overlay", overlay), ("cache", cache), ("store", store)];
+    let Sources { filter, store } = sources;
+    let by = [("filter", filter), ("store", store)];
     for (source, keys) in by {
         counter!(FETCHES, "source" => source).increment(keys);
     }

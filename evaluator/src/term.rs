@@ -129,12 +129,12 @@ impl Term {
         while !rest.is_empty() {
             let within = rest.len().min(self.context.config.slice_records_max.max(1));
             let (now, later) = rest.split_at(engine::batch_len(&rest[..within]).max(1));
-            let mut snapshot = self.rows.snapshot(&self.context.settings, now).await?;
             let settings = &self.context.settings;
-            let verdict = engine::decide(settings, self.head.fold_time_ms, now, &mut snapshot);
+            let snapshot = self.rows.snapshot(settings, now).await?;
+            let verdict = engine::decide(settings, self.head.fold_time_ms, now, snapshot);
             self.head.fold_time_ms = verdict.fold_time_ms;
             let writes = draft.extend(verdict);
-            self.rows.decided(self.head.seq, writes, snapshot);
+            self.rows.decided(self.head.seq, writes);
             rest = later;
             // Deciding is all computation: others on this thread get their turn.
             tokio::task::yield_now().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::key::Key;
 use engine::row::Row;
-use engine::{Entry, Settings, Snapshot};
+use engine::{Entry, Plan, Settings, Snapshot};
 use prost::Message as _;
 use storage::log::ReadLimit;
 use storage::state::{Group, Shard, WriteSet};
@@ -55,9 +55,9 @@ async fn fetched(
     batch: &[Entry],
 ) -> Snapshot {
     let mut snapshot = Snapshot::new();
+    let mut plan = Plan::new(settings, batch);
     loop {
-        let mut want: Vec<Key> = Vec::new();
-        engine::plan(settings, batch, &snapshot, &mut want);
+        let want = plan.wants(&snapshot);
         if want.is_empty() {
             return snapshot;
         }

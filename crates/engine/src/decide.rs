@@ -1,7 +1,6 @@
 //! The second phase: the fold. The one place that knows the order of checks and effects.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use schemas::partition::Scope;
@@ -15,7 +14,7 @@ use crate::key::Key;
 use crate::lookup::{Lookup, Stop};
 use crate::resolve::{Trail, resolve};
 use crate::row::Row;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Write};
 use crate::wallet::{self, Funding};
 
 /// What the fold is set to. It must not change while a log lives: a replay would differ.
@@ -48,8 +47,8 @@ const WRITES_EACH: usize = 4;
 /// What one batch changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// Rows to put, or (`None`) to delete: sorted by key, one per key.
-    pub writes: Vec<(Key, Option<Arc<Row>>)>,
+    /// One per key.
+    pub writes: Vec<Write>,
     /// In log order.
     pub outcomes: Vec<proto::Outcome>,
     /// Records that the owner must append to `events` after it has committed. They also stand under
@@ -61,7 +60,7 @@ pub struct Verdict {
 }
 
 /// Decides a batch, as [`batch_len`](crate::plan::batch_len) cuts it, over a `snapshot` that
-/// [`plan`](crate::plan::plan) wants nothing more of. Afterwards the snapshot holds what was decided.
+/// [`Plan`](crate::plan::Plan) wants nothing more of. Afterwards the snapshot holds what was decided.
 ///
 /// Any split of a log into batches gives the same rows and outcomes, except that index and ledger
 /// rows hold what one batch decided for one scope.

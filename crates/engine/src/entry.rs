@@ -10,7 +10,7 @@ use schemas::partition::{Mode, Scope};
 use schemas::proto::{self, record};
 use serde_json::Value;
 
-use crate::key::NOBODY;
+use crate::key::{Key, NOBODY};
 use crate::rulebook::Rulebook;
 
 /// By how much clocks of partners, browsers and the edge may differ: an event may claim to have
@@ -124,6 +124,14 @@ impl Entry {
         };
         let body = Body::of(body, record.accepted_at_ms)?;
         Ok(Self { offset, bytes, scope, accepted_at_ms: record.accepted_at_ms, body })
+    }
+
+    /// Under which an earlier claim on the same idempotency key would stand.
+    pub fn claim(&self) -> Option<Key> {
+        match &self.body {
+            Body::Conversion(event) => Some(Key::Event(self.scope, event.id)),
+            _ => None,
+        }
     }
 }
 

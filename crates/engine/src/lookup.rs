@@ -20,6 +20,8 @@ pub(crate) struct Lookup<'a, 'w> {
 #[derive(Default)]
 pub(crate) struct Wanted {
     pub(crate) keys: Vec<Key>,
+    /// Was a key not known since this was last reset?
+    pub(crate) missed: bool,
     seen: FxHashSet<Key>,
 }
 
@@ -56,6 +58,7 @@ impl<'a, 'w> Lookup<'a, 'w> {
 
 impl Wanted {
     fn add(&mut self, key: Key) {
+        self.missed = true;
         if self.seen.insert(key.clone()) {
             self.keys.push(key);
         }

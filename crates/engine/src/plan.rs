@@ -43,18 +43,33 @@ fn kind(entry: &Entry) -> Kind {
     }
 }
 
-/// Adds to `want` the keys that [`decide`](crate::decide::decide) may touch and `known` lacks, each
-/// once. `entries` must be a batch as [`batch_len`] cuts it.
-///
-/// Which row is needed may depend on another row, so it is called again after each fetch, until it
-/// wants nothing: after four fetches at most.
-pub fn plan(settings: &Settings, entries: &[Entry], known: &Snapshot, want: &mut Vec<Key>) {
-    let mut wanted = Wanted::default();
-    for entry in entries {
-        // Unfetched rows have been noted, which is all that is wanted here.
-        let _ = plan_entry(settings, entry, &mut Lookup::planning(known, &mut wanted));
+/// Finds out which keys [`decide`](crate::decide::decide) may touch.
+#[derive(Debug)]
+pub struct Plan<'e> {
+    settings: &'e Settings,
+    /// Entries of which some key may not be known yet.
+    unfinished: Vec<&'e Entry>,
+}
+
+impl<'e> Plan<'e> {
+    /// Of a batch as [`batch_len`] cuts it.
+    pub fn new(settings: &'e Settings, entries: &'e [Entry]) -> Self {
+        Self { settings, unfinished: entries.iter().collect() }
     }
-    want.append(&mut wanted.keys);
+
+    /// The keys that are wanted and that `known` lacks, each once. Put what stands under them into
+    /// `known` and ask again, until it wants nothing: which row is needed may depend on another, and
+    /// after four fetches at most all are there. Nothing that is known may be forgotten meanwhile.
+    pub fn wants(&mut self, known: &Snapshot) -> Vec<Key> {
+        let mut wanted = Wanted::default();
+        self.unfinished.retain(|entry| {
+            wanted.missed = false;
+            // Where the way ends does not matter here; what it lacked has been noted.
+            let _ = plan_entry(self.settings, entry, &mut Lookup::planning(known, &mut wanted));
+            wanted.missed
+        });
+        wanted.keys
+    }
 }
 
 fn plan_entry<'a>(

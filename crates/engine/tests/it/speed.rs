@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine::{Entry, Key, Settings, Snapshot};
+use engine::{Entry, Key, Plan, Settings, Snapshot};
 use prost::Message;
 use serde_json::json;
 
@@ -99,10 +99,11 @@ fn batch_of(
         .map(|(offset, bytes)| Entry::decode(offset, bytes.clone()).expect("decodable"))
         .collect();
     spent.decode += lap.lap();
+    let mut plan = Plan::new(&settings, &entries);
+    // As the evaluator's filter says of a key never seen.
+    entries.iter().filter_map(Entry::claim).for_each(|claim| snapshot.insert(claim, None));
     loop {
-        lap.lap();
-        let mut want = Vec::new();
-        engine::plan(&settings, &entries, snapshot, &mut want);
+        let want = plan.wants(snapshot);
         spent.plan += lap.lap();
         if want.is_empty() {
             break;
@@ -126,7 +127,7 @@ fn batch_of(
             world.rows.insert(bytes, (key.clone(), row));
         }
     }
-    snapshot.retain(|key| !matches!(key, Key::Event(..) | Key::Reward(..)));
+    snapshot.committed(&verdict.writes, |key| !matches!(key, Key::Event(..) | Key::Reward(..)));
 }
 
 /// A stopwatch of this thread's CPU time, which other load on the machine does not add to.

@@ -1,10 +1,10 @@
 //! A store in memory and the evaluator's loop over it, cut into batches at will.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::{Entry, Key, Row, Settings, Snapshot, Verdict};
+use engine::{Entry, Key, Plan, Row, Settings, Snapshot, Verdict};
 use prost::Message;
 use schemas::hash::event_id;
 use schemas::id::{AktvatorId, CampaignId, GigId, LinkId, OrganizationId};
@@ -64,9 +64,9 @@ impl World {
 
     fn fetch(&self, entries: &[Entry]) -> Snapshot {
         let mut snapshot = Snapshot::new();
+        let mut plan = Plan::new(&self.settings, entries);
         for round in 0.. {
-            let mut want = Vec::new();
-            engine::plan(&self.settings, entries, &snapshot, &mut want);
+            let want = plan.wants(&snapshot);
             if want.is_empty() {
                 return snapshot;
             }
@@ -81,7 +81,8 @@ impl World {
     }
 
     fn commit(&mut self, verdict: &Verdict) {
-        assert!(verdict.writes.is_sorted_by(|a, b| a.0 < b.0), "sorted, one per key");
+        let keys: BTreeSet<&Key> = verdict.writes.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys.len(), verdict.writes.len(), "one per key");
         let encoded = verdict.writes.iter().map(|(key, row)| (key, row.as_deref()));
         let single = encoded.clone().map(|(key, row)| (key.encode(), row.map(Row::encode)));
         assert_eq!(engine::row::encode(encoded), single.collect::<Vec<_>>());
