@@ -1,10 +1,12 @@
 //! What is decided, on its way to the store: one task commits write sets one after another while the
 //! owner decides the next.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use engine::Verdict;
 use engine::entry::Body;
-use engine::{Key, Verdict};
 use prost::Message;
-use rustc_hash::FxHashSet;
 use schemas::proto::{Outcome, Record};
 use serve::Clock;
 use storage::error::{Error, Kind};
@@ -15,20 +17,20 @@ use tokio::time::Instant;
 
 use crate::intake::Batch;
 use crate::metrics;
-use crate::rows::Writes;
 use crate::partition::Context;
 use crate::running::Running;
 
-/// Everything one write set will hold, not yet encoded.
-#[derive(Debug, Default)]
+/// Bytes to make room for per outcome, before their lengths are known.
+const OUTCOME_LEN: usize = 256;
+
+/// One write set, as far as it is decided.
+#[derive(Debug)]
 pub(crate) struct Draft {
-    /// What the head becomes.
-    pub(crate) head: Head,
-    /// Of each decision in it; later writes of a key win.
-    pub(crate) writes: Vec<Writes>,
-    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) set: WriteSet,
     /// Records to append to the events log once this is committed.
     pub(crate) appends: Vec<Record>,
+    /// Events in it, by decision code.
+    pub(crate) decisions: BTreeMap<&'static str, u64>,
     /// Of the oldest conversion event in it.
     pub(crate) oldest_accepted_ms: Option<i64>,
 }
@@ -40,52 +42,37 @@ impl Draft {
         let accepted = conversions
             .filter(|entry| matches!(entry.body, Body::Conversion(_)))
             .map(|entry| entry.accepted_at_ms);
-        Self { head, oldest_accepted_ms: accepted.min(), ..Self::default() }
+        let set = WriteSet {
+            seq: head.seq,
+            next_offset: head.next_offset,
+            log_identity: head.log_identity,
+            ..WriteSet::default()
+        };
+        let oldest_accepted_ms = accepted.min();
+        Self { set, appends: Vec::new(), decisions: BTreeMap::new(), oldest_accepted_ms }
     }
 
-    /// Adds what a further part of the batch came to; gives its writes to look at.
-    pub(crate) fn extend(&mut self, verdict: Verdict) -> Writes {
-        let writes = Writes::new(verdict.writes);
-        self.head.fold_time_ms = verdict.fold_time_ms;
-        self.writes.push(writes.clone());
-        self.outcomes.extend(verdict.outcomes);
+    /// Adds what a further part of the batch came to, its writes as bytes too. A row that an earlier
+    /// part wrote holds as this part says.
+    pub(crate) fn extend(&mut self, verdict: Verdict, mut rows: Vec<(Bytes, Option<Bytes>)>) {
+        self.set.fold_time_ms = verdict.fold_time_ms;
+        self.set.rows.append(&mut rows);
+        self.set.outcomes.append(&mut encode(&verdict.outcomes));
+        metrics::count(&mut self.decisions, &verdict.outcomes);
         self.appends.extend(verdict.appends);
-        writes
-    }
-
-    /// As bytes. Of rows that many records write, only the newest value goes in; of the others, where
-    /// one is written twice, the later one holds.
-    fn encode(&self) -> WriteSet {
-        let mut later = FxHashSet::default();
-        let mut rows = Vec::with_capacity(self.writes.iter().map(|writes| writes.len()).sum());
-        for (key, row) in self.writes.iter().rev().flat_map(|writes| writes.iter().rev()) {
-            if !is_shared(key) || later.insert(key) {
-                rows.push((key, row.as_deref()));
-            }
-        }
-        rows.reverse();
-        WriteSet {
-            seq: self.head.seq,
-            next_offset: self.head.next_offset,
-            log_identity: self.head.log_identity,
-            fold_time_ms: self.head.fold_time_ms,
-            rows: engine::row::encode(rows.into_iter()),
-            outcomes: self.outcomes.iter().map(|o| o.encode_to_vec().into()).collect(),
-        }
     }
 }
 
-/// Do many records write the row? What is made for one event is written once, or seldom twice.
-const fn is_shared(key: &Key) -> bool {
-    !matches!(
-        key,
-        Key::Event(..)
-            | Key::Reward(..)
-            | Key::Unique(..)
-            | Key::EventIndex(..)
-            | Key::RewardIndex(..)
-            | Key::Ledger(..)
-    )
+/// The bytes of each, all cut from one buffer.
+fn encode(outcomes: &[Outcome]) -> Vec<Bytes> {
+    let mut bytes = Vec::with_capacity(outcomes.len() * OUTCOME_LEN);
+    let mut ends = Vec::with_capacity(outcomes.len());
+    for outcome in outcomes {
+        outcome.encode_raw(&mut bytes);
+        ends.push(bytes.len());
+    }
+    let (all, mut start) = (Bytes::from(bytes), 0);
+    ends.into_iter().map(|end| all.slice(std::mem::replace(&mut start, end)..end)).collect()
 }
 
 /// The task that commits, and the way to it. What it has not begun is dropped with it.
@@ -171,10 +158,12 @@ impl Lane {
     /// [`Key::Continuations`], which the next owner appends again.
     async fn commit(&self, mut draft: Draft) -> Result<u64, Error> {
         let started = Instant::now();
-        self.state.commit(self.shard, self.epoch, draft.encode()).await?;
+        let set = std::mem::take(&mut draft.set);
+        let seq = set.seq;
+        self.state.commit(self.shard, self.epoch, set).await?;
         append(&self.log, self.shard, draft.appends.drain(..)).await?;
         metrics::committed(&draft, started, self.clock.now_ms());
-        Ok(draft.head.seq)
+        Ok(seq)
     }
 }
 

@@ -78,8 +78,8 @@ pub(crate) fn committed(draft: &Draft, started: Instant, now_ms: i64) {
         let seconds = (now_ms - accepted_ms).max(0) as f64 / 1_000.0;
         histogram!(EVENT_TO_DECISION_SECONDS).record(seconds);
     }
-    for (code, count) in codes(&draft.outcomes) {
-        counter!(DECISIONS, "code" => code).increment(count);
+    for (code, count) in &draft.decisions {
+        counter!(DECISIONS, "code" => *code).increment(*count);
     }
 }
 
@@ -111,15 +111,13 @@ pub(crate) async fn sample(context: Arc<Context>) {
     }
 }
 
-/// Decisions by code; a repeat counts as what the repeat was, not as what it repeats.
-fn codes(outcomes: &[Outcome]) -> BTreeMap<&'static str, u64> {
-    let mut counts = BTreeMap::new();
+/// Adds decisions by code; a repeat counts as what the repeat was, not as what it repeats.
+pub(crate) fn count(decisions: &mut BTreeMap<&'static str, u64>, outcomes: &[Outcome]) {
     for outcome in outcomes {
         if let Some(outcome::Body::EventDecided(decided)) = &outcome.body {
-            *counts.entry(label(&decided.code)).or_default() += 1;
+            *decisions.entry(label(&decided.code)).or_default() += 1;
         }
     }
-    counts
 }
 
 /// The code as a label of the closed set.

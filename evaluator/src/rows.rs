@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::{Entry, Key, Plan, Row, Settings, Snapshot, Write};
+use rustc_hash::FxHashMap;
 use storage::error::{Error, Kind};
 use storage::state::{Shard, StateStore};
 
@@ -15,9 +16,6 @@ use crate::config::Config;
 /// More rounds than any record needs: what a round asks for depends on what the one before found, as
 /// in event, code, rulebook, counters.
 const PLAN_ROUNDS_MAX: usize = 16;
-
-/// What one decision writes. Shared with the write set it goes into.
-pub(crate) type Writes = Arc<Vec<Write>>;
 
 /// Where rows that were not in memory came from, in keys.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,14 +28,28 @@ pub(crate) struct Sources {
 pub(crate) struct Rows {
     state: StateStore,
     shard: Shard,
-    /// Every row that is decided and not committed, so that the next batch can be decided while earlier
-    /// ones are on their way to the store; and committed rows, as they are asked for.
+    /// Rows that are asked for again, as the last decision left them.
     known: Snapshot,
     known_max: usize,
-    /// Decisions on their way, oldest first, with the number of their write set.
-    on_the_way: VecDeque<(u64, Writes)>,
+    /// Decisions that are not known to be in the store, oldest first.
+    on_the_way: VecDeque<OnTheWay>,
+    /// Batches of `known` that are in the store.
+    committed: u64,
     pub(crate) claims: Claims,
     pub(crate) sources: Sources,
+}
+
+/// What one decision writes. Every fetch looks here before it looks into the store, so that the next
+/// batch can be decided while earlier ones are on their way.
+struct OnTheWay {
+    /// Of its write set.
+    seq: u64,
+    /// Its number in the snapshot.
+    batch: u64,
+    /// How many rows it writes.
+    rows: usize,
+    /// Those that are written once and hardly ever asked for, as the store will have them.
+    once: FxHashMap<Bytes, Option<Bytes>>,
 }
 
 impl Rows {
@@ -46,8 +58,8 @@ impl Rows {
         let filter_bytes_max = usize::try_from(config.filter_bytes_max.0).unwrap_or(usize::MAX);
         let claims = Claims::rebuild(state.clone(), shard, filter_bytes_max);
         let (known, on_the_way, sources) = Default::default();
-        let known_max = config.cache_rows_max;
-        Self { state, shard, known, known_max, on_the_way, claims, sources }
+        let (known_max, committed) = (config.cache_rows_max, 0);
+        Self { state, shard, known, known_max, on_the_way, committed, claims, sources }
     }
 
     /// Everything `entries` may touch, and more. Tell [`Rows::decided`] what was decided with it.
@@ -56,8 +68,9 @@ impl Rows {
         settings: &Settings,
         entries: &[Entry],
     ) -> Result<&mut Snapshot, Error> {
-        if self.known.len() - self.known.pinned().min(self.known.len()) > self.known_max {
-            self.known.shrink();
+        let (on_the_way, all) = self.len();
+        if all.saturating_sub(on_the_way) > self.known_max {
+            self.known.shrink(self.committed);
         }
         self.recall_claims(entries);
         let mut plan = Plan::new(settings, entries);
@@ -81,23 +94,33 @@ impl Rows {
         Ok(self.known.get(&key).flatten().cloned())
     }
 
-    /// A decision of write set `seq` makes these values, which the snapshot now holds.
-    pub(crate) fn decided(&mut self, seq: u64, writes: Writes) {
-        let made = writes.iter().filter(|(_, value)| value.is_some());
-        made.for_each(|(key, _)| self.claims.note(key));
-        self.on_the_way.push_back((seq, writes));
+    /// The snapshot was used to decide `writes`, which go into write set `seq` as these bytes.
+    pub(crate) fn decided(&mut self, seq: u64, writes: &[Write], bytes: &[(Bytes, Option<Bytes>)]) {
+        let mut once = FxHashMap::default();
+        once.reserve(writes.len());
+        for ((key, value), (name, row)) in writes.iter().zip(bytes) {
+            if value.is_some() {
+                self.claims.note(key);
+            }
+            if !is_asked_for_again(key) {
+                self.known.forget(key);
+                once.insert(name.clone(), row.clone());
+            }
+        }
+        let (batch, rows) = (self.known.batches(), writes.len());
+        self.on_the_way.push_back(OnTheWay { seq, batch, rows, once });
     }
 
     /// Write set `seq` is durable.
     pub(crate) fn committed(&mut self, seq: u64) {
-        while let Some((_, writes)) = self.on_the_way.pop_front_if(|(of, _)| *of <= seq) {
-            self.known.committed(&writes, is_asked_for_again);
+        while let Some(decision) = self.on_the_way.pop_front_if(|decision| decision.seq <= seq) {
+            self.committed = decision.batch;
         }
     }
 
     /// Rows decided and not yet committed, and all rows in memory.
     pub(crate) fn len(&self) -> (usize, usize) {
-        (self.known.pinned(), self.known.len())
+        (self.on_the_way.iter().map(|decision| decision.rows).sum(), self.known.len())
     }
 
     /// Most events are new, and the filter knows it: so most plans are complete at once.
@@ -111,25 +134,40 @@ impl Rows {
     }
 
     async fn fetch(&mut self, want: Vec<Key>) -> Result<(), Error> {
-        let (ruled_out, missing): (Vec<_>, Vec<_>) =
-            want.into_iter().partition(|key| self.claims.rule_out(key));
-        self.sources.filter += ruled_out.len() as u64;
-        ruled_out.into_iter().for_each(|key| self.known.insert(key, None));
+        let mut missing = Vec::new();
+        for key in want {
+            if self.claims.rule_out(&key) {
+                self.sources.filter += 1;
+                self.known.insert(key, None);
+                continue;
+            }
+            let name = key.encode();
+            match self.on_the_way.iter().rev().find_map(|decision| decision.once.get(&name)) {
+                Some(row) => {
+                    let row = row.clone();
+                    self.learn(key, row)?;
+                }
+                None => missing.push((key, name)),
+            }
+        }
         if missing.is_empty() {
             return Ok(());
         }
         self.sources.store += missing.len() as u64;
-        let keys: Vec<Bytes> = missing.iter().map(Key::encode).collect();
-        let rows = self.state.get(self.shard, &keys).await?;
-        for (key, bytes) in missing.into_iter().zip(rows) {
-            let row = bytes.map(|bytes| decode(&key, bytes)).transpose()?;
-            self.known.insert(key, row);
-        }
+        let (keys, names): (Vec<Key>, Vec<Bytes>) = missing.into_iter().unzip();
+        let rows = self.state.get(self.shard, &names).await?;
+        keys.into_iter().zip(rows).try_for_each(|(key, row)| self.learn(key, row))
+    }
+
+    fn learn(&mut self, key: Key, row: Option<Bytes>) -> Result<(), Error> {
+        let corrupt = |error| Error::determinate("get", Kind::Corrupt).because(error);
+        let row = row.map(|bytes| Row::decode(&key, bytes).map(Arc::new)).transpose();
+        self.known.insert(key, row.map_err(corrupt)?);
         Ok(())
     }
 }
 
-/// Rows that are written once and hardly ever read by a decision would only push out the others.
+/// Is it worth keeping in memory as more than bytes?
 fn is_asked_for_again(key: &Key) -> bool {
     !matches!(
         key,
@@ -140,9 +178,4 @@ fn is_asked_for_again(key: &Key) -> bool {
             | Key::RewardIndex(..)
             | Key::Ledger(..)
     )
-}
-
-fn decode(key: &Key, bytes: Bytes) -> Result<Arc<Row>, Error> {
-    let corrupt = |error| Error::determinate("get", Kind::Corrupt).because(error);
-    Row::decode(key, bytes).map(Arc::new).map_err(corrupt)
 }

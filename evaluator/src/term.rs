@@ -133,8 +133,10 @@ impl Term {
             let snapshot = self.rows.snapshot(settings, now).await?;
             let verdict = engine::decide(settings, self.head.fold_time_ms, now, snapshot);
             self.head.fold_time_ms = verdict.fold_time_ms;
-            let writes = draft.extend(verdict);
-            self.rows.decided(self.head.seq, writes);
+            // At once, while the processor still has the rows at hand.
+            let bytes = engine::row::encode(&verdict.writes);
+            self.rows.decided(self.head.seq, &verdict.writes, &bytes);
+            draft.extend(verdict, bytes);
             rest = later;
             // Deciding is all computation: others on this thread get their turn.
             tokio::task::yield_now().await;

@@ -8,6 +8,7 @@ use schemas::proto;
 
 use crate::key::Key;
 use crate::rulebook::Rulebook;
+use crate::snapshot::Write;
 
 /// Bytes to make room for per key and row, before their lengths are known.
 const WRITE_LEN: usize = 384;
@@ -145,15 +146,13 @@ impl Row {
 
 /// The bytes of keys and rows, in their order, all cut from one buffer: as [`Key::encode`] and
 /// [`Row::encode`] give them, without an allocation for each.
-pub fn encode<'a>(
-    writes: impl Iterator<Item = (&'a Key, Option<&'a Row>)>,
-) -> Vec<(Bytes, Option<Bytes>)> {
-    let mut bytes = Vec::with_capacity(writes.size_hint().0 * WRITE_LEN);
-    let mut ends = Vec::with_capacity(writes.size_hint().0);
+pub fn encode(writes: &[Write]) -> Vec<(Bytes, Option<Bytes>)> {
+    let mut bytes = Vec::with_capacity(writes.len() * WRITE_LEN);
+    let mut ends = Vec::with_capacity(writes.len());
     for (key, row) in writes {
         key.encode_to(&mut bytes);
         let key_end = bytes.len();
-        let row_end = row.map(|row| {
+        let row_end = row.as_ref().map(|row| {
             row.encode_to(&mut bytes);
             bytes.len()
         });

@@ -13,33 +13,25 @@ pub type Write = (Key, Option<Arc<Row>>);
 
 /// Rows by key. A key that is not in it has not been looked at; one without a row does not exist.
 ///
-/// An owner keeps it from batch to batch, since after a decision it is what the store will hold. What
-/// was decided is pinned until the owner says that the store has it: [`Snapshot::committed`].
+/// An owner keeps it from batch to batch, since after a decision it is what the store will hold.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     known: FxHashMap<Key, Known>,
     /// Put since the last [`Snapshot::take_writes`], each key once, in the order of the first put.
     writes: Vec<Write>,
-    /// How often writes were taken.
-    taken: u64,
-    pinned: usize,
+    /// Batches decided.
+    batches: u64,
 }
 
 #[derive(Debug)]
 struct Known {
     row: Option<Arc<Row>>,
-    /// Batches that wrote it and are not committed.
-    pins: u32,
+    /// The last batch that wrote it, from 1; 0 if none did.
+    batch: u64,
+    /// Its place in the writes of that batch.
+    place: usize,
     /// Asked for since the last [`Snapshot::shrink`].
     asked: Cell<bool>,
-    /// Its place in `writes`, as long as `taken` is this.
-    place: (u64, usize),
-}
-
-impl Known {
-    fn new(row: Option<Arc<Row>>) -> Self {
-        Self { row, pins: 0, asked: Cell::new(false), place: (u64::MAX, 0) }
-    }
 }
 
 impl Snapshot {
@@ -50,7 +42,7 @@ impl Snapshot {
 
     /// What the store has under `key`.
     pub fn insert(&mut self, key: Key, row: Option<Arc<Row>>) {
-        self.known.insert(key, Known::new(row));
+        self.known.insert(key, Known { row, batch: 0, place: 0, asked: Cell::new(false) });
     }
 
     /// Has `key` been looked at?
@@ -75,27 +67,20 @@ impl Snapshot {
         self.known.is_empty()
     }
 
-    /// Writes that were taken and are not committed.
-    pub fn pinned(&self) -> usize {
-        self.pinned
+    /// How many batches were decided with it.
+    pub fn batches(&self) -> u64 {
+        self.batches
     }
 
-    /// The store has these writes, which were taken from here. Rows that `keep` refuses are forgotten,
-    /// unless a later batch wrote them again.
-    pub fn committed(&mut self, writes: &[Write], keep: impl Fn(&Key) -> bool) {
-        self.pinned -= writes.len();
-        for (key, _) in writes {
-            let Some(known) = self.known.get_mut(key) else { continue };
-            known.pins -= 1;
-            if known.pins == 0 && !keep(key) {
-                self.known.remove(key);
-            }
-        }
+    /// Forgets the row under `key`, whoever wrote it.
+    pub fn forget(&mut self, key: &Key) {
+        self.known.remove(key);
     }
 
-    /// Forgets what is committed and was not asked for since the last call.
-    pub fn shrink(&mut self) {
-        self.known.retain(|_, known| known.asked.replace(false) || known.pins > 0);
+    /// Forgets what was not asked for since the last call. The first `committed` batches are in the
+    /// store; what a later one wrote stays.
+    pub fn shrink(&mut self, committed: u64) {
+        self.known.retain(|_, known| known.batch > committed || known.asked.replace(false));
     }
 
     /// That many writes are to come.
@@ -107,26 +92,28 @@ impl Snapshot {
     /// Decided: `row` stands under `key` from now on.
     pub(crate) fn put(&mut self, key: Key, row: Option<Row>) {
         let row = row.map(Arc::new);
-        let place = (self.taken, self.writes.len());
-        let Some(known) = self.known.get_mut(&key) else {
-            let known = Known { pins: 1, place, ..Known::new(row.clone()) };
-            self.known.insert(key.clone(), known);
-            return self.writes.push((key, row));
-        };
-        known.row.clone_from(&row);
-        if known.place.0 == self.taken {
-            self.writes[known.place.1].1 = row;
-        } else {
-            known.place = place;
-            known.pins += 1;
-            self.writes.push((key, row));
+        let (batch, place) = (self.batches + 1, self.writes.len());
+        match self.known.get_mut(&key) {
+            Some(known) if known.batch == batch => {
+                known.row.clone_from(&row);
+                self.writes[known.place].1 = row;
+                return;
+            }
+            Some(known) => {
+                known.row.clone_from(&row);
+                (known.batch, known.place) = (batch, place);
+            }
+            None => {
+                let known = Known { row: row.clone(), batch, place, asked: Cell::new(false) };
+                self.known.insert(key.clone(), known);
+            }
         }
+        self.writes.push((key, row));
     }
 
-    /// Everything put since the last call, one per key, in the order of the first put.
+    /// Ends a batch: everything put since the last call, one per key, in the order of the first put.
     pub(crate) fn take_writes(&mut self) -> Vec<Write> {
-        self.taken += 1;
-        self.pinned += self.writes.len();
+        self.batches += 1;
         std::mem::take(&mut self.writes)
     }
 }
@@ -164,24 +151,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_committed_is_never_forgotten() {
+    fn what_is_not_committed_outlives_shrinking() {
         let mut snapshot = Snapshot::new();
         snapshot.insert(key(9), None);
         snapshot.put(key(1), Some(Row::Counter(1)));
-        let first = snapshot.take_writes();
+        snapshot.take_writes();
         snapshot.put(key(1), Some(Row::Counter(2)));
-        snapshot.put(key(2), Some(Row::Counter(2)));
-        let second = snapshot.take_writes();
-        assert_eq!(snapshot.pinned(), 3);
-        snapshot.shrink();
-        assert_eq!((snapshot.len(), counter(&snapshot, 9)), (2, None));
-        snapshot.committed(&first, |_| false);
-        assert_eq!((counter(&snapshot, 1), snapshot.pinned()), (Some(Some(2)), 2));
-        snapshot.committed(&second, |kept| *kept == key(2));
-        assert_eq!((counter(&snapshot, 1), counter(&snapshot, 2)), (None, Some(Some(2))));
-        snapshot.shrink();
-        assert_eq!(snapshot.len(), 1, "it was asked for");
-        snapshot.shrink();
-        assert!(snapshot.is_empty());
+        snapshot.put(key(2), Some(Row::Counter(3)));
+        snapshot.take_writes();
+        snapshot.put(key(3), Some(Row::Counter(4)));
+        snapshot.take_writes();
+        assert_eq!((snapshot.len(), snapshot.batches()), (4, 3));
+        snapshot.shrink(1);
+        assert_eq!((snapshot.len(), counter(&snapshot, 9)), (3, None));
+        assert_eq!((counter(&snapshot, 1), counter(&snapshot, 2)), (Some(Some(2)), Some(Some(3))));
+        snapshot.shrink(3);
+        assert_eq!((snapshot.len(), counter(&snapshot, 3)), (2, None), "nobody asked for it");
+        snapshot.forget(&key(1));
+        assert_eq!((counter(&snapshot, 1), counter(&snapshot, 2)), (None, Some(Some(3))));
     }
 }

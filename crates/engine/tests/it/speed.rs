@@ -115,7 +115,7 @@ fn batch_of(
     }
     let verdict = engine::decide(&settings, world.fold_time_ms, &entries, snapshot);
     spent.decide += lap.lap();
-    let rows = engine::row::encode(verdict.writes.iter().map(|(key, row)| (key, row.as_deref())));
+    let rows = engine::row::encode(&verdict.writes);
     let outcomes: Vec<Vec<u8>> = verdict.outcomes.iter().map(Message::encode_to_vec).collect();
     spent.encode += lap.lap();
     assert_eq!(outcomes.len(), entries.len());
@@ -127,7 +127,9 @@ fn batch_of(
             world.rows.insert(bytes, (key.clone(), row));
         }
     }
-    snapshot.committed(&verdict.writes, |key| !matches!(key, Key::Event(..) | Key::Reward(..)));
+    let once = |key: &&Key| matches!(key, Key::Event(..) | Key::Reward(..));
+    let keys = verdict.writes.iter().map(|(key, _)| key);
+    keys.filter(once).for_each(|key| snapshot.forget(key));
 }
 
 /// A stopwatch of this thread's CPU time, which other load on the machine does not add to.

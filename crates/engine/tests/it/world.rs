@@ -83,9 +83,9 @@ impl World {
     fn commit(&mut self, verdict: &Verdict) {
         let keys: BTreeSet<&Key> = verdict.writes.iter().map(|(key, _)| key).collect();
         assert_eq!(keys.len(), verdict.writes.len(), "one per key");
-        let encoded = verdict.writes.iter().map(|(key, row)| (key, row.as_deref()));
-        let single = encoded.clone().map(|(key, row)| (key.encode(), row.map(Row::encode)));
-        assert_eq!(engine::row::encode(encoded), single.collect::<Vec<_>>());
+        let single =
+            verdict.writes.iter().map(|(key, row)| (key.encode(), row.as_deref().map(Row::encode)));
+        assert_eq!(engine::row::encode(&verdict.writes), single.collect::<Vec<_>>());
         for (key, row) in &verdict.writes {
             match row {
                 Some(row) => drop(self.rows.insert(key.encode(), (key.clone(), row.encode()))),
