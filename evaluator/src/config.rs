@@ -13,6 +13,9 @@ pub struct Config {
     pub batch_bytes_max: Size,
     /// Records decided between two chances for other tasks to run.
     pub slice_records_max: usize,
+    /// The time from the beginning of a write set that is smaller than a slice to that of the next: in a
+    /// trickle several records share an fsync. What comes alone is decided at once.
+    pub linger: Span,
     /// Write sets decided and not yet committed, per partition.
     pub write_sets_in_flight_max: usize,
     /// Committed rows kept in memory, per partition.
@@ -45,6 +48,7 @@ impl Default for Config {
             batch_records_max: 2_000,
             batch_bytes_max: Size(4 << 20),
             slice_records_max: 500,
+            linger: Span::from_ms(5),
             write_sets_in_flight_max: 3,
             cache_rows_max: 65_536,
             filter_bytes_max: Size(64 << 20),

@@ -33,6 +33,8 @@ pub(crate) struct Term {
     head: Head,
     /// When the last record decided was accepted.
     accepted_ms: i64,
+    /// When the next write set may begin.
+    next_at: Instant,
     committed_any: bool,
 }
 
@@ -54,8 +56,18 @@ impl Term {
         let partition = shard.partition;
         tracing::debug!(partition, seq = head.seq, next_offset = head.next_offset, "taken over");
         metrics::taken_over();
-        let committed_any = false;
-        Ok(Self { context, shard, rows, committer, chores, head, accepted_ms, committed_any })
+        let (next_at, committed_any) = (Instant::now(), false);
+        Ok(Self {
+            context,
+            shard,
+            rows,
+            committer,
+            chores,
+            head,
+            accepted_ms,
+            next_at,
+            committed_any,
+        })
     }
 
     /// Works until something ends the term.
@@ -85,12 +97,27 @@ impl Term {
             let result = self.committer.next().await;
             return self.settle(result);
         }
+        if Instant::now() < self.next_at {
+            return self.linger(shutdown).await;
+        }
         let (partition, from) = (self.shard.partition, self.head.next_offset);
         let batch = intake::read(&self.context.log, partition, from, self.limit()).await?;
         if batch.next_offset == from && batch.unknown.is_none() {
             return self.rest(shutdown).await;
         }
         self.take(batch).await
+    }
+
+    /// Lets records gather.
+    async fn linger(&mut self, shutdown: &Shutdown) -> Result<(), Stop> {
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => {}
+            result = self.committer.next() => self.settle(result)?,
+            () = self.rows.claims.absorb_next() => {}
+            () = tokio::time::sleep_until(self.next_at) => {}
+        }
+        Ok(())
     }
 
     /// Nothing to decide: waits for whatever comes first.
@@ -146,6 +173,9 @@ impl Term {
         }
         if batch.entries.iter().any(|entry| !matches!(entry.body, Body::Tick)) {
             self.chores.decided();
+        }
+        if batch.entries.len() < self.context.config.slice_records_max {
+            self.next_at = started + self.context.config.linger.0;
         }
         metrics::decided(batch, std::mem::take(&mut self.rows.sources), started);
         Ok(draft)

@@ -20,7 +20,7 @@ use crate::batch;
 use crate::click::ClickKey;
 use crate::config::Config;
 use crate::event::{Accepted, EventReader, Refused};
-use crate::metrics;
+use crate::metrics::{self, Meters};
 use crate::request::{self, Asked, Route};
 use crate::wait::{Decisions, Placed};
 
@@ -53,6 +53,7 @@ pub struct Edge {
     clock: Clock,
     click_key: ClickKey,
     request_ids: RequestIds,
+    meters: Meters,
     config: Config,
 }
 
@@ -85,6 +86,7 @@ impl Edge {
             clock: parts.clock,
             click_key: ClickKey::new(&parts.click_key),
             request_ids: RequestIds::new(parts.random),
+            meters: Meters::new(),
             config: parts.config,
         }
     }
@@ -105,12 +107,7 @@ impl Edge {
         let now = Timestamp::from_ms(self.clock.now_ms());
         let id = RequestName::of(request.headers(), || self.request_ids.next(now.as_ms()));
         let response = self.respond(request, now, id).await;
-        let class = match response.status().as_u16() {
-            200..=299 => "2xx",
-            500.. => "5xx",
-            _ => "4xx",
-        };
-        ::metrics::counter!(metrics::REQUESTS, "status" => class).increment(1);
+        self.meters.answered(response.status());
         response
     }
 
@@ -197,10 +194,10 @@ impl Edge {
         self.admit(visit, 1)?;
         let event =
             batch::single(body, &mut self.reader(arrival)).map_err(|refused: Refused| {
-                count(0, 1, 0);
+                self.meters.rejected(1);
                 ApiError::validation(refused.faults)
             })?;
-        let fates = self.store(&[&event], 0, arrival, &visit.id).await?;
+        let fates = self.store(&[&event], arrival, &visit.id).await?;
         Ok((StatusCode::ACCEPTED, answer::received(event.id, fates.first())))
     }
 
@@ -214,12 +211,10 @@ impl Edge {
         self.admit(visit, items.len())?;
         ::metrics::histogram!(metrics::BATCH_EVENTS).record(items.len() as f64);
         let accepted: Vec<_> = items.iter().flatten().collect();
-        let rejected = items.len() - accepted.len();
-        let fates = if accepted.is_empty() {
-            count(0, rejected, 0);
-            Vec::new()
-        } else {
-            self.store(&accepted, rejected, arrival, &visit.id).await?
+        self.meters.rejected(items.len() - accepted.len());
+        let fates = match accepted.is_empty() {
+            true => Vec::new(),
+            false => self.store(&accepted, arrival, &visit.id).await?,
         };
         Ok(answer::batch(&items, &fates, &visit.id))
     }
@@ -233,19 +228,16 @@ impl Edge {
     async fn store(
         &self,
         events: &[&Accepted],
-        rejected: usize,
         arrival: &Arrival,
         id: &RequestName,
     ) -> Result<Vec<Fate>, ApiError> {
         let partition = arrival.scope.partition(self.log.partitions());
         let records = events.iter().map(|event| (partition, event.record.clone())).collect();
         let offsets = self.log.append(Topic::Events, records).await.map_err(|error| {
-            count(0, rejected, events.len());
+            self.meters.unavailable(events.len());
             not_appended(&error, id)
         })?;
-        count(events.len(), rejected, 0);
-        let seconds = arrival.started.elapsed().as_secs_f64();
-        ::metrics::histogram!(metrics::ACK_SECONDS).record(seconds);
+        self.meters.queued(events.len(), arrival.started.elapsed().as_secs_f64());
         let Some(wait) = arrival.asked.wait else { return Ok(Vec::new()) };
         let placed = Placed { partition, offsets };
         Ok(self.decisions.wait(arrival.scope, events, &placed, wait).await)
@@ -269,13 +261,6 @@ fn with_rate(mut response: Response<Body>, admission: Option<&Admission>) -> Res
         admission.headers(response.headers_mut());
     }
     response
-}
-
-fn count(queued: usize, rejected: usize, unavailable: usize) {
-    let results = [("queued", queued), ("rejected", rejected), ("unavailable", unavailable)];
-    for (result, events) in results.into_iter().filter(|(_, events)| *events > 0) {
-        ::metrics::counter!(metrics::EVENTS, "result" => result).increment(events as u64);
-    }
 }
 
 fn not_appended(error: &storage::Error, id: &RequestName) -> ApiError {

@@ -85,7 +85,25 @@ pub(crate) fn open_both(
         let why = format!("{} is missing beside a log with records", state_dir.display());
         return Err(Error::determinate("open", Kind::Conflict).because(why));
     }
-    let state = EmbeddedState::open(&state_dir, options, log.format())?;
+    let state = giving_way(|| EmbeddedState::open(&state_dir, options, log.format()))?;
     let log = log.start(state.clone())?;
     Ok((log, state))
+}
+
+/// Nice value of the state's threads: under load they get about a tenth of a processor that an
+/// ordinary thread wants too (sched(7)).
+const STATE_NICE: i32 = 10;
+
+/// Runs `open` so that the threads it starts leave the processor to others: what is acknowledged is
+/// in the log, and the state follows. On Linux a thread has the priority of the one that starts it.
+fn giving_way<T: Send>(open: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    let opening = || {
+        if let Err(error) = rustix::process::setpriority_process(None, STATE_NICE) {
+            tracing::debug!(%error, "state threads keep their priority");
+        }
+        open()
+    };
+    std::thread::scope(|scope| scope.spawn(opening).join()).unwrap_or_else(|_| {
+        Err(Error::determinate("open", Kind::Unavailable).because("opening panicked"))
+    })
 }
