@@ -59,7 +59,11 @@ struct SetUp {
 pub(crate) fn run(options: &Quickstart) -> Result<(), String> {
     let token = match &options.token {
         Some(token) => token.clone(),
-        None => operator::read(&operator::path(&options.data_dir))?,
+        None => operator::read(&operator::path(&options.data_dir)).map_err(|e| {
+            format!(
+                "{e}; start `aktvator serve` first, or say where it runs: --data-dir or --token"
+            )
+        })?,
     };
     let set_up = set_up(&options.url, &token, &options.webhook_url)?;
     match options.format {
@@ -172,7 +176,8 @@ curl -sw '\n' '{url}/events/ingest?wait=2000' \
 # the aktvator's link: redirects with a signed click id, and counts a click
 curl -so /dev/null -w '%{{http_code}} to %{{redirect_url}}\n' {short_url}
 
-# what became of it
+# what became of it; figures follow within a second
+sleep 1
 curl -sw '\n' '{url}/rewards' -H 'Authorization: Bearer {api_key}'
 curl -sw '\n' '{url}/organizations/{organization_id}/wallet' -H 'Authorization: Bearer {api_key}'
 curl -sw '\n' '{url}/campaigns/{campaign_id}/performance' -H 'Authorization: Bearer {api_key}'

@@ -14,6 +14,44 @@ const PATH_MAX: usize = 4;
 /// Bytes of a text to compare with.
 const LITERAL_LEN_MAX: usize = 1_024;
 
+/// What may be asked for, as a fault names it.
+const FIELDS: [&str; 16] = [
+    "event.eventType",
+    "event.amount",
+    "event.currency",
+    "event.quantity",
+    "event.occurredAt",
+    "event.externalRef",
+    "event.metadata.<path>",
+    "customer.id",
+    "customer.country",
+    "customer.status",
+    "aktvator.id",
+    "aktvator.country",
+    "aktvator.status",
+    "aktvator.group",
+    "aktvator.tags",
+    "aktvator.joinedAt",
+];
+/// What a field may be asked.
+const OPERATORS: [&str; 15] = [
+    "eq",
+    "ne",
+    "in",
+    "nin",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+    "between",
+    "starts_with",
+    "ends_with",
+    "contains",
+    "not_contains",
+    "exists",
+    "not_exists",
+];
+
 /// Reads the conditions of one rule, which share a number of leaves.
 pub(super) struct Conditions {
     leaves: usize,
@@ -189,7 +227,8 @@ fn unknown_field(name: &str) -> Wrong {
     if LATER.contains(&name) || LATER_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return Wrong::new("field", "not_supported", format!("`{name}` is not supported yet"));
     }
-    Wrong::new("field", "unknown_field", format!("there is no field `{name}`"))
+    let message = format!("there is no field `{name}`, only: {}", FIELDS.join(", "));
+    Wrong::new("field", "unknown_field", message)
 }
 
 /// The type of a field's values. Metadata takes the type of its literals.
@@ -249,7 +288,10 @@ fn test(field: &Field, op: &str, value: Option<&Value>) -> Result<Test, Wrong> {
             let text = piece(kind, op, needed()?)?;
             Ok(Test::Contains { text, negated: op == "not_contains" })
         }
-        _ => Err(Wrong::new("op", "invalid_choice", format!("there is no operator `{op}`"))),
+        _ => {
+            let message = format!("there is no operator `{op}`, only: {}", OPERATORS.join(", "));
+            Err(Wrong::new("op", "invalid_choice", message))
+        }
     }
 }
 
@@ -373,4 +415,20 @@ fn piece(kind: Kind, op: &str, value: &Value) -> Result<String, Wrong> {
     text(value)
         .filter(|text| !text.is_empty())
         .ok_or_else(|| Wrong::new("value", "type_mismatch", "must be a string that is not empty"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_fault_names_is_there() {
+        for name in FIELDS {
+            assert!(field(&name.replace('<', "").replace('>', "")).is_ok(), "{name}");
+        }
+        for op in OPERATORS {
+            let wrong = test(&Field::EventType, op, None).err();
+            assert!(wrong.is_none_or(|wrong| wrong.code != "invalid_choice"), "{op}");
+        }
+    }
 }

@@ -35,6 +35,15 @@ fn grammar() {
     });
 }
 
+/// What people copy from the documentation compiles.
+#[test]
+fn the_documented_rulebook_is_one() {
+    let text = include_str!("../../../../docs/rules.md");
+    let (_, rest) = text.split_once("```json\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    assert_eq!(faults(&serde_json::from_str(example).expect("JSON")), "ok");
+}
+
 /// Everything that is built, at once.
 fn whole() -> Value {
     json!({
