@@ -424,7 +424,7 @@ mod tests {
     #[test]
     fn what_a_fault_names_is_there() {
         for name in FIELDS {
-            assert!(field(&name.replace('<', "").replace('>', "")).is_ok(), "{name}");
+            assert!(field(&name.replace(['<', '>'], "")).is_ok(), "{name}");
         }
         for op in OPERATORS {
             let wrong = test(&Field::EventType, op, None).err();
