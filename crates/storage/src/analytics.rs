@@ -1,9 +1,12 @@
 //! The analytics port: facts summed into 15-minute buckets, and how far each source was taken in.
 //!
-//! Contract: facts and the position of their source are one transaction, so that taking the source
-//! in again from [`Analytics::position`] neither doubles nor loses a fact, whatever crashed. What
-//! was applied may be forgotten in a power failure, positions with it, until [`Analytics::sync`].
+//! Contract: facts and the position of their source move together, so that taking the source in again
+//! from [`Analytics::position`] neither doubles nor loses a fact, whatever crashed. (SQLite: one
+//! transaction. ClickHouse has none over two stores: there the position moves after the facts, and
+//! what is in between is finished by the next apply.) What was applied may be forgotten in a power
+//! failure, positions with it, until [`Analytics::sync`].
 
+mod clickhouse;
 mod fault;
 mod period;
 mod report;
@@ -11,21 +14,27 @@ mod rollup;
 mod sqlite;
 
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use schemas::id::{AktvatorId, CampaignId, GigId, LinkId};
 use schemas::partition::Scope;
 use schemas::time::Timestamp;
 
+pub use self::clickhouse::ClickHouseAnalytics;
+pub(crate) use self::clickhouse::Server;
 pub use fault::{AnalyticsFault, FaultyAnalytics};
 pub use rollup::Metrics;
 pub use sqlite::SqliteAnalytics;
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// Width of a bucket in milliseconds: 15 minutes of UTC, on which every time zone in use today
 /// begins its hours and days.
 pub const BUCKET_MS: i64 = 15 * 60 * 1_000;
+
+/// Most facts of one [`Analytics::apply`].
+pub const FACTS_MAX: usize = 65_536;
 
 /// Most dimensions a report groups by.
 pub const GROUP_BY_MAX: usize = 5;
@@ -40,7 +49,8 @@ pub enum Source {
     Clicks = 1,
 }
 
-/// Something to count, with what it is counted by. A reversal is a fact with negative figures.
+/// Something to count, with what it is counted by. A reversal is a fact with negative figures. An id of
+/// all zeroes, which is never given out, counts as none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
     /// Whose.
@@ -69,6 +79,15 @@ pub struct Fact {
     pub rewards: i64,
     /// Sum of the rewards, minor units.
     pub reward_amount: i64,
+}
+
+/// What makes one [`Analytics::apply`] worth its cost: so many facts, or what came in so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// With that many, at once.
+    pub facts: usize,
+    /// With fewer, that long after the first.
+    pub linger: Duration,
 }
 
 /// How far a source was taken in. The default is: nothing yet.
@@ -165,6 +184,8 @@ pub fn aligned(at: Timestamp) -> bool {
 pub enum Analytics {
     /// SQLite, in a file or in memory.
     Sqlite(SqliteAnalytics),
+    /// ClickHouse; [`crate::clickhouse::connect`] opens it.
+    ClickHouse(ClickHouseAnalytics),
     /// SQLite that fails as it is told.
     Fault(FaultyAnalytics),
 }
@@ -183,12 +204,22 @@ impl Analytics {
     /// How far a partition of a source was taken in. Whoever shows it with a report reads it first:
     /// the report then has at least that much.
     pub async fn position(&self, source: Source, partition: u16) -> Result<Applied, Error> {
-        self.sqlite().position(source, partition).await
+        match self {
+            Self::Sqlite(analytics) => analytics.position(source, partition).await,
+            Self::ClickHouse(analytics) => analytics.position(source, partition).await,
+            Self::Fault(analytics) => analytics.inner().position(source, partition).await,
+        }
     }
 
-    /// Takes in the facts of the records from `from` to before `next`, and moves the position to
-    /// `next`. [`crate::Kind::Conflict`], with nothing applied, unless `from` is the position and
-    /// not after `next`. Sums that do not fit 64 bits stay at the end of the range.
+    /// Takes in the facts of the records from `from` to before `next`, at most [`FACTS_MAX`], and moves
+    /// the position to `next`. Sums that do not fit 64 bits stay at the end of the range.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Conflict`], with nothing of this call applied, unless `from` is the position and
+    /// not after `next`. A call that failed as indeterminate may be finished by the next, which then
+    /// finds itself behind the position: read it again and go on from there.
+    /// `Fenced`, where several processes share the store, when another one has taken the partition
+    /// over: the next call takes it back.
     pub async fn apply(
         &self,
         source: Source,
@@ -199,8 +230,13 @@ impl Analytics {
         facts: &[Fact],
     ) -> Result<(), Error> {
         let step = Step { source, partition, from, next, as_of_ms };
+        if facts.len() > FACTS_MAX {
+            let why = format!("{} facts are too many at once", facts.len());
+            return Err(Error::determinate("apply", Kind::Conflict).because(why));
+        }
         match self {
             Self::Sqlite(analytics) => analytics.apply(step, facts).await,
+            Self::ClickHouse(analytics) => analytics.apply(step, facts).await,
             Self::Fault(analytics) => analytics.apply(step, facts).await,
         }
     }
@@ -208,27 +244,57 @@ impl Analytics {
     /// Makes everything applied so far durable. The records below a position MUST NOT be trimmed
     /// from their log before a sync that came after it.
     pub async fn sync(&self) -> Result<(), Error> {
-        self.sqlite().sync().await
+        match self {
+            Self::Sqlite(analytics) => analytics.sync().await,
+            Self::ClickHouse(_) => Ok(()),
+            Self::Fault(analytics) => analytics.inner().sync().await,
+        }
     }
 
     /// Sums over one campaign. [`crate::Kind::Conflict`] if the query breaks its own rules,
     /// `Unavailable` if reading them takes more than two seconds.
     pub async fn performance(&self, query: &PerformanceQuery) -> Result<Performance, Error> {
-        self.sqlite().performance(query).await
-    }
-
-    /// Forgets everything since the last [`Analytics::sync`], as a power failure would. Of a file
-    /// there is no such thing, and it is [`crate::Kind::Conflict`].
-    pub async fn crash(&self) -> Result<(), Error> {
-        self.sqlite().crash().await
-    }
-
-    fn sqlite(&self) -> &SqliteAnalytics {
         match self {
-            Self::Sqlite(analytics) => analytics,
-            Self::Fault(analytics) => analytics.inner(),
+            Self::Sqlite(analytics) => analytics.performance(query).await,
+            Self::ClickHouse(analytics) => analytics.performance(query).await,
+            Self::Fault(analytics) => analytics.inner().performance(query).await,
         }
     }
+
+    /// Forgets everything since the last [`Analytics::sync`], as a power failure would. Of a file or
+    /// a server there is no such thing, and it is [`crate::Kind::Conflict`].
+    pub async fn crash(&self) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(analytics) => analytics.crash().await,
+            Self::ClickHouse(_) => {
+                let why = "what ClickHouse has answered is durable";
+                Err(Error::determinate("crash", Kind::Conflict).because(why))
+            }
+            Self::Fault(analytics) => analytics.inner().crash().await,
+        }
+    }
+
+    /// How much to gather for one [`Analytics::apply`].
+    pub fn pace(&self) -> Pace {
+        match self {
+            Self::Sqlite(_) | Self::Fault(_) => Pace { facts: 1, linger: Duration::ZERO },
+            Self::ClickHouse(_) => Pace { facts: 1_000, linger: Duration::from_secs(1) },
+        }
+    }
+}
+
+/// The rules of a report.
+fn check(query: &PerformanceQuery) -> Result<(), Error> {
+    let dimensions = &query.group_by;
+    let twice = dimensions.iter().enumerate().any(|(i, d)| dimensions[..i].contains(d));
+    let why = if !aligned(query.from) || !aligned(query.to) {
+        "a report begins and ends on a quarter of an hour"
+    } else if query.group_by.len() > GROUP_BY_MAX || twice {
+        "a report groups by at most five dimensions, none twice"
+    } else {
+        return Ok(());
+    };
+    Err(Error::determinate("performance", Kind::Conflict).because(why))
 }
 
 /// How a position moves.

@@ -6,6 +6,7 @@
 //! except the recorded answers that [`Catalog::sweep`] takes, so neither an id nor a code ever comes
 //! to mean something else.
 
+mod cql;
 mod fault;
 mod list;
 mod sqlite;
@@ -17,6 +18,7 @@ use schemas::id::OrganizationId;
 use schemas::partition::Mode;
 use schemas::time::Timestamp;
 
+pub use cql::CqlCatalog;
 pub use fault::{CatalogFault, FaultyCatalog};
 pub use sqlite::SqliteCatalog;
 
@@ -187,6 +189,8 @@ pub struct OutboxRow {
 pub enum Catalog {
     /// SQLite, in a file or in memory.
     Sqlite(SqliteCatalog),
+    /// Rows of a CQL cluster, shared by several processes.
+    Cql(CqlCatalog),
     /// SQLite that fails as it is told.
     Fault(FaultyCatalog),
 }
@@ -211,18 +215,27 @@ impl Catalog {
     pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<u64>, CatalogError> {
         match self {
             Self::Sqlite(catalog) => catalog.apply(changes).await,
+            Self::Cql(catalog) => catalog.apply(changes).await,
             Self::Fault(catalog) => catalog.apply(changes).await,
         }
     }
 
     /// The document, if there is one.
     pub async fn get(&self, kind: Kind, id: &str) -> Result<Option<Document>, Error> {
-        self.sqlite().get(kind, id).await
+        match self {
+            Self::Sqlite(catalog) => catalog.get(kind, id).await,
+            Self::Cql(catalog) => catalog.get(kind, id).await,
+            Self::Fault(catalog) => catalog.inner().get(kind, id).await,
+        }
     }
 
     /// The document that claimed the name.
     pub async fn named(&self, unique: &str) -> Result<Option<Document>, Error> {
-        self.sqlite().named(unique).await
+        match self {
+            Self::Sqlite(catalog) => catalog.named(unique).await,
+            Self::Cql(catalog) => catalog.named(unique).await,
+            Self::Fault(catalog) => catalog.inner().named(unique).await,
+        }
     }
 
     /// A page of the documents of one kind. [`crate::Kind::Conflict`] if a cursor is no document of
@@ -234,32 +247,49 @@ impl Catalog {
         filter: ListFilter,
         page: Page,
     ) -> Result<Vec<Document>, Error> {
-        self.sqlite().list(kind, filter, page).await
+        match self {
+            Self::Sqlite(catalog) => catalog.list(kind, filter, page).await,
+            Self::Cql(catalog) => catalog.list(kind, filter, page).await,
+            Self::Fault(catalog) => catalog.inner().list(kind, filter, page).await,
+        }
     }
 
     /// The oldest commands that are not cleared, by rising id.
     pub async fn outbox(&self, limit: usize) -> Result<Vec<OutboxRow>, Error> {
-        self.sqlite().outbox(limit).await
+        match self {
+            Self::Sqlite(catalog) => catalog.outbox(limit).await,
+            Self::Cql(catalog) => catalog.outbox(limit).await,
+            Self::Fault(catalog) => catalog.inner().outbox(limit).await,
+        }
     }
 
     /// Forgets commands, which MUST be durable in the log. Ids that are not there are no error.
     pub async fn outbox_clear(&self, ids: &[u64]) -> Result<(), Error> {
         match self {
             Self::Sqlite(catalog) => catalog.outbox_clear(ids).await,
+            Self::Cql(catalog) => catalog.outbox_clear(ids).await,
             Self::Fault(catalog) => catalog.outbox_clear(ids).await,
         }
     }
 
     /// Returns once none of these commands is in the outbox, nor any before them: all are in the
     /// log. Give it a time limit; the command stays in the outbox whatever becomes of the caller.
-    /// It costs no query, however many wait.
+    /// It costs no query for each that waits.
     pub async fn outbox_cleared(&self, ids: &[u64]) -> Result<(), Error> {
-        self.sqlite().outbox_cleared(ids).await
+        match self {
+            Self::Sqlite(catalog) => catalog.outbox_cleared(ids).await,
+            Self::Cql(catalog) => catalog.outbox_cleared(ids).await,
+            Self::Fault(catalog) => catalog.inner().outbox_cleared(ids).await,
+        }
     }
 
     /// Returns once the outbox has a command.
     pub async fn outbox_filled(&self) -> Result<(), Error> {
-        self.sqlite().outbox_filled().await
+        match self {
+            Self::Sqlite(catalog) => catalog.outbox_filled().await,
+            Self::Cql(catalog) => catalog.outbox_filled().await,
+            Self::Fault(catalog) => catalog.inner().outbox_filled().await,
+        }
     }
 
     /// Deletes documents of this kind that were made before `created_before`, the oldest first, at
@@ -275,13 +305,22 @@ impl Catalog {
             let why = format!("documents of kind {kind:?} are kept");
             return Err(Error::determinate("sweep", crate::Kind::Conflict).because(why));
         }
-        self.sqlite().sweep(kind, created_before, limit).await
+        match self {
+            Self::Sqlite(catalog) => catalog.sweep(kind, created_before, limit).await,
+            Self::Cql(catalog) => catalog.sweep(created_before, limit).await,
+            Self::Fault(catalog) => catalog.inner().sweep(kind, created_before, limit).await,
+        }
     }
 
-    /// A number that rises with each applied change of that kind in this process. Read it before
-    /// the document: what was cached at another number is out of date.
+    /// A number that rises with each applied change of that kind: at once with those of this process,
+    /// soon with those of others, after 60 s in any case. Read it before the document: what was
+    /// cached at another number is out of date.
     pub fn revision(&self, kind: Kind) -> u64 {
-        self.sqlite().revision(kind)
+        match self {
+            Self::Sqlite(catalog) => catalog.revision(kind),
+            Self::Cql(catalog) => catalog.revision(kind),
+            Self::Fault(catalog) => catalog.inner().revision(kind),
+        }
     }
 
     /// The value of an installation setting; the first caller's `make` decides it, durably. Callers
@@ -291,13 +330,10 @@ impl Catalog {
         name: &str,
         make: impl FnOnce() -> Vec<u8> + Send,
     ) -> Result<Vec<u8>, Error> {
-        self.sqlite().setting(name, make).await
-    }
-
-    fn sqlite(&self) -> &SqliteCatalog {
         match self {
-            Self::Sqlite(catalog) => catalog,
-            Self::Fault(catalog) => catalog.inner(),
+            Self::Sqlite(catalog) => catalog.setting(name, make).await,
+            Self::Cql(catalog) => catalog.setting(name, make).await,
+            Self::Fault(catalog) => catalog.inner().setting(name, make).await,
         }
     }
 }

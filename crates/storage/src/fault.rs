@@ -26,6 +26,8 @@ pub enum Op {
     Bounds,
     /// [`EventLog::trim`].
     Trim,
+    /// A commit's outcomes on their way to a log that is not the state's own.
+    Publish,
     /// [`StateStore::acquire`].
     Acquire,
     /// [`StateStore::commit`].
@@ -45,6 +47,7 @@ impl Op {
             Self::Read => "read",
             Self::Bounds => "bounds",
             Self::Trim => "trim",
+            Self::Publish => "publish",
             Self::Acquire => "acquire",
             Self::Commit => "commit",
             Self::Get => "get",
@@ -54,7 +57,7 @@ impl Op {
     }
 
     fn writes(self) -> bool {
-        matches!(self, Self::Append | Self::Trim | Self::Acquire | Self::Commit)
+        matches!(self, Self::Append | Self::Trim | Self::Publish | Self::Acquire | Self::Commit)
     }
 }
 

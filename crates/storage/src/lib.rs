@@ -6,14 +6,17 @@
 //! write may have happened.
 //!
 //! Invariant: what was answered `Ok` is durable. Each port has one conformance suite that every
-//! backend passes (`tests/it`). Start reading at [`log`] and [`state`]; [`embedded`], [`memory`]
-//! and [`fault`] open them.
+//! backend passes (`tests/it`). Start reading at [`log`] and [`state`]; [`embedded`], [`kafka`],
+//! [`memory`] and [`fault`] open them.
 
 pub mod analytics;
 pub mod catalog;
+pub mod clickhouse;
+pub mod cql;
 pub mod embedded;
 pub mod error;
 pub mod fault;
+pub mod kafka;
 pub mod log;
 mod marks;
 pub mod memory;

@@ -3,14 +3,20 @@
 //! The contract stands on [`EventLog`]'s methods, once; `tests/it/log.rs` has a case for each
 //! sentence of it, and every backend passes all of them.
 
+mod assignments;
 mod embedded;
 mod fault;
+mod kafka;
 mod memory;
 
 use bytes::Bytes;
 
+pub use self::assignments::Assignments;
 pub use self::embedded::EmbeddedLog;
 pub use self::fault::FaultLog;
+pub use self::kafka::KafkaLog;
+pub(crate) use self::kafka::Quiet;
+pub(crate) use self::kafka::metadata::{self, TopicFacts};
 pub use self::memory::MemoryLog;
 use crate::error::no_partition;
 use crate::{Error, Kind};
@@ -20,12 +26,13 @@ use crate::{Error, Kind};
 pub enum Topic {
     /// Conversion events and commands, in the order they are folded.
     Events,
-    /// What was decided. Written only by [`crate::StateStore::commit`], read here.
+    /// What was decided. Written only by [`crate::StateStore::commit`], read here. Offsets are the
+    /// outcomes' own numbers, also where a broker may hold one twice.
     Outcomes,
     /// Redirects through links.
     Clicks,
-    /// For changes of the catalog, in deployments of several processes. Nothing is appended to it
-    /// yet: in one process [`crate::Catalog::revision`] serves.
+    /// That the catalog was changed, for the other processes of a deployment; see
+    /// [`crate::Catalog::revision`].
     CatalogChanges,
     /// Records that could not be decoded, with the reason. Never trimmed: they are rare, and the
     /// operator's evidence.
@@ -81,7 +88,8 @@ pub struct ReadLimit {
 /// What a partition holds: records with `start <= offset < end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Drawn when the log was created. Offsets of another identity mean nothing here.
+    /// Drawn when the log, or on a broker its topic, was created. Offsets of another identity mean
+    /// nothing here.
     pub identity: u64,
     /// Offset of the oldest record still held.
     pub start: u64,
@@ -96,6 +104,8 @@ pub enum EventLog {
     Embedded(EmbeddedLog),
     /// In memory, deterministic; forgets on a crash what was not synced.
     Memory(MemoryLog),
+    /// Apache Kafka, shared by several processes.
+    Kafka(KafkaLog),
     /// Any of them with scripted failures.
     Fault(FaultLog),
 }
@@ -106,6 +116,7 @@ impl EventLog {
         match self {
             Self::Embedded(log) => log.partitions(),
             Self::Memory(log) => log.partitions(),
+            Self::Kafka(log) => log.partitions(),
             Self::Fault(log) => log.partitions(),
         }
     }
@@ -114,13 +125,15 @@ impl EventLog {
     /// order given.
     ///
     /// When it returns `Ok` the records MUST be durable. Records of one call that go to one
-    /// partition are contiguous there. All calls waiting share one fsync. Records of one call
-    /// become visible together. A caller that gives up waiting does not withdraw them.
+    /// partition keep their order there; others may come between them. Calls waiting share what
+    /// makes them durable: one fsync, or few requests to the brokers. A caller that gives up waiting
+    /// does not withdraw them.
     ///
     /// # Errors
     /// Determinate `Full` when the queue is at its bound or the disk is short of room: nothing was
     /// stored. Determinate `OutOfRange` for a partition that does not exist, determinate `Conflict` for
-    /// [`Topic::Outcomes`]. Indeterminate when the write failed half way.
+    /// [`Topic::Outcomes`] or a record too long for the backend. Indeterminate when the write failed
+    /// half way: some records of the call may be there and others not.
     pub async fn append(
         &self,
         topic: Topic,
@@ -129,11 +142,13 @@ impl EventLog {
         match self {
             Self::Embedded(log) => log.append(topic, records).await,
             Self::Memory(log) => log.append(topic, records).await,
+            Self::Kafka(log) => log.append(topic, records).await,
             Self::Fault(log) => log.append(topic, records).await,
         }
     }
 
-    /// Reads durable records from `from` on, in order and without gaps; empty at the end.
+    /// Reads durable records from `from` on, in order and without gaps; empty at the end. What another
+    /// process has appended is seen once [`EventLog::wait`] or [`EventLog::bounds`] has told of it.
     ///
     /// # Errors
     /// `OutOfRange` if `from` is below the start or above the end, `Corrupt` if stored bytes are
@@ -148,16 +163,18 @@ impl EventLog {
         match self {
             Self::Embedded(log) => log.read(topic, partition, from, limit),
             Self::Memory(log) => log.read(topic, partition, from, limit),
+            Self::Kafka(log) => log.read(topic, partition, from, limit).await,
             Self::Fault(log) => log.read(topic, partition, from, limit).await,
         }
     }
 
-    /// Returns once the partition's end is above `from`; never for a partition that does not
-    /// exist.
+    /// Returns once the partition's end is above `from`, or a read there would tell that the log is
+    /// no longer what it was; never for a partition that does not exist.
     pub async fn wait(&self, topic: Topic, partition: u16, from: u64) {
         match self {
             Self::Embedded(log) => log.wait(topic, partition, from).await,
             Self::Memory(log) => log.wait(topic, partition, from).await,
+            Self::Kafka(log) => log.wait(topic, partition, from).await,
             Self::Fault(log) => log.wait(topic, partition, from).await,
         }
     }
@@ -171,6 +188,7 @@ impl EventLog {
         match self {
             Self::Embedded(log) => log.bounds(topic, partition),
             Self::Memory(log) => log.bounds(topic, partition),
+            Self::Kafka(log) => log.bounds(topic, partition).await,
             Self::Fault(log) => log.bounds(topic, partition).await,
         }
     }
@@ -201,8 +219,8 @@ impl EventLog {
         Ok(low)
     }
 
-    /// Lets go of stored batches whose records are all below `before`. The newest batch stays, so
-    /// offsets never start again; records at or above `before` stay always.
+    /// Lets go of records below `before`, singly or in the batches they are stored in. The newest
+    /// record stays, so offsets never start again; records at or above `before` stay always.
     ///
     /// # Errors
     /// As [`EventLog::append`]. Trying again is harmless.
@@ -210,9 +228,49 @@ impl EventLog {
         match self {
             Self::Embedded(log) => log.trim(topic, partition, before).await,
             Self::Memory(log) => log.trim(topic, partition, before).await,
+            Self::Kafka(log) => log.trim(topic, partition, before).await,
             Self::Fault(log) => log.trim(topic, partition, before).await,
         }
     }
+}
+
+impl EventLog {
+    /// The partitions this process owns for a group of consumers of [`Topic::Events`] or of what
+    /// comes from it: all of them where one process has the log for itself, else its share among
+    /// the processes that ask for the same group.
+    pub fn assignments(&self, group: &'static str) -> Assignments {
+        match self {
+            Self::Kafka(log) => log.assignments(group),
+            Self::Fault(log) => log.assignments(group),
+            Self::Embedded(_) => Assignments::all(self.partitions()),
+            Self::Memory(log) => log.assignments(),
+        }
+    }
+
+    /// Appends outcomes numbered from `first_seq` on to [`Topic::Outcomes`], for a state store that
+    /// does not keep them itself. Those already there are dropped, so trying again is harmless.
+    ///
+    /// # Errors
+    /// Determinate `Conflict` when `first_seq` is above the number the next outcome gets, or the
+    /// backend's own commits write the outcomes. Else as [`EventLog::append`].
+    pub(crate) async fn publish(
+        &self,
+        partition: u16,
+        first_seq: u64,
+        outcomes: Vec<Bytes>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Embedded(_) => Err(not_published()),
+            Self::Memory(log) => log.publish(partition, first_seq, outcomes).await,
+            Self::Kafka(log) => log.publish(partition, first_seq, outcomes).await,
+            Self::Fault(log) => log.publish(partition, first_seq, outcomes).await,
+        }
+    }
+}
+
+fn not_published() -> Error {
+    let why = "outcomes are appended by commits";
+    Error::determinate("publish", Kind::Conflict).because(why)
 }
 
 /// What every backend refuses in the same way.

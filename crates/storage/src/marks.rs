@@ -23,6 +23,12 @@ impl Mark {
         self.moved.notify_waiters();
     }
 
+    /// Sets the number if it is lower, and wakes everyone who waits.
+    pub(crate) fn raise(&self, value: u64) {
+        self.value.fetch_max(value, Ordering::AcqRel);
+        self.moved.notify_waiters();
+    }
+
     /// Returns once the number is at least `least`.
     pub(crate) async fn reaches(&self, least: u64) {
         loop {

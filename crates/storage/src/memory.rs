@@ -12,6 +12,8 @@ pub(crate) mod journal;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
 use self::contents::Contents;
 use crate::fault::{Action, Faults, Op, Step};
 use crate::log::{EventLog, MemoryLog, Topic};
@@ -44,12 +46,21 @@ impl Memory {
 
     /// Both handles, for the process that runs now.
     pub fn open(&self) -> (EventLog, StateStore) {
+        self.open_with(None)
+    }
+
+    /// The same for a process that is one of several: it works on the partitions that `assigned` holds.
+    pub fn open_assigned(&self, assigned: watch::Receiver<Vec<u16>>) -> (EventLog, StateStore) {
+        self.open_with(Some(assigned))
+    }
+
+    fn open_with(&self, assigned: Option<watch::Receiver<Vec<u16>>>) -> (EventLog, StateStore) {
         let handle = Handle {
             disk: self.disk.clone(),
             process: self.disk.lock().process,
             faults: Faults::default(),
         };
-        let log = MemoryLog::new(handle.clone());
+        let log = MemoryLog::new(handle.clone(), assigned);
         (EventLog::Memory(log), StateStore::Memory(MemoryState::new(handle)))
     }
 

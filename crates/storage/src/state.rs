@@ -3,6 +3,7 @@
 //! The contract stands on [`StateStore`]'s methods, once; `tests/it/state.rs` has a case for each
 //! sentence of it, and every backend passes all of them.
 
+pub(crate) mod cql;
 mod embedded;
 mod fault;
 mod head;
@@ -10,6 +11,7 @@ mod memory;
 
 use bytes::Bytes;
 
+pub use self::cql::CqlState;
 pub use self::embedded::EmbeddedState;
 pub use self::fault::FaultState;
 pub(crate) use self::head::Ownership;
@@ -23,17 +25,20 @@ pub enum Group {
     Evaluator,
     /// Deliveries to webhook endpoints.
     Webhooks,
+    /// How far analytics has taken in outcomes and clicks.
+    Analytics,
 }
 
 impl Group {
     /// Every group.
-    pub const ALL: [Group; 2] = [Self::Evaluator, Self::Webhooks];
+    pub const ALL: [Group; 3] = [Self::Evaluator, Self::Webhooks, Self::Analytics];
 
     /// The byte stored keys begin with; never reused for another group.
     pub(crate) fn tag(self) -> u8 {
         match self {
             Self::Evaluator => 1,
             Self::Webhooks => 2,
+            Self::Analytics => 3,
         }
     }
 }
@@ -95,6 +100,8 @@ pub struct KeyRange {
 pub enum StateStore {
     /// fjall files under the data directory.
     Embedded(EmbeddedState),
+    /// Tables of a CQL cluster, shared by several processes.
+    Cql(CqlState),
     /// In memory, deterministic; forgets on a crash what was not synced.
     Memory(MemoryState),
     /// Any of them with scripted failures.
@@ -111,6 +118,7 @@ impl StateStore {
     pub async fn acquire(&self, shard: Shard) -> Result<(Epoch, Head), Error> {
         match self {
             Self::Embedded(state) => state.acquire(shard).await,
+            Self::Cql(state) => state.acquire(shard).await,
             Self::Memory(state) => state.acquire(shard).await,
             Self::Fault(state) => state.acquire(shard).await,
         }
@@ -120,6 +128,7 @@ impl StateStore {
     ///
     /// Outcomes are appended to [`crate::Topic::Outcomes`] of the same partition number, dense and in order.
     /// Write sets in flight together are taken in the order of the calls. Either all of the write set is seen afterwards or nothing of it, whatever happens.
+    /// Only [`Group::Evaluator`] has outcomes.
     ///
     /// # Errors
     /// Determinate `Fenced` when the epoch is old or `seq` is not one more than the head's.
@@ -128,25 +137,29 @@ impl StateStore {
     pub async fn commit(&self, shard: Shard, epoch: Epoch, set: WriteSet) -> Result<(), Error> {
         match self {
             Self::Embedded(state) => state.commit(shard, epoch, set).await,
+            Self::Cql(state) => state.commit(shard, epoch, set).await,
             Self::Memory(state) => state.commit(shard, epoch, set).await,
             Self::Fault(state) => state.commit(shard, epoch, set).await,
         }
     }
 
-    /// The committed rows of these keys, in their order, all from one moment.
+    /// The committed rows of these keys, in their order. All from one moment, but on servers, which
+    /// have no such thing across partitions, rows of a write set whose commit has not returned may
+    /// be among them in part.
     ///
     /// # Errors
     /// `Corrupt` if stored bytes are damaged, `Unavailable` while the store cannot be read.
     pub async fn get(&self, shard: Shard, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, Error> {
         match self {
             Self::Embedded(state) => state.get(shard, keys),
+            Self::Cql(state) => state.get(shard, keys).await,
             Self::Memory(state) => state.get(shard, keys),
             Self::Fault(state) => state.get(shard, keys).await,
         }
     }
 
-    /// Up to `limit` committed rows of the range in key order, or from the end backwards, all from
-    /// one moment.
+    /// Up to `limit` committed rows of the range in key order, or from the end backwards; from one
+    /// moment as far as [`StateStore::get`] is.
     ///
     /// # Errors
     /// As [`StateStore::get`].
@@ -159,6 +172,7 @@ impl StateStore {
     ) -> Result<Vec<(Bytes, Bytes)>, Error> {
         match self {
             Self::Embedded(state) => state.scan(shard, &range, reverse, limit),
+            Self::Cql(state) => state.scan(shard, &range, reverse, limit).await,
             Self::Memory(state) => state.scan(shard, &range, reverse, limit),
             Self::Fault(state) => state.scan(shard, range, reverse, limit).await,
         }
@@ -172,19 +186,21 @@ impl StateStore {
     pub async fn head(&self, shard: Shard) -> Result<Head, Error> {
         match self {
             Self::Embedded(state) => state.head(shard).await,
+            Self::Cql(state) => state.head(shard).await,
             Self::Memory(state) => state.head(shard),
             Self::Fault(state) => state.head(shard).await,
         }
     }
 
-    /// Returns once the head's `next_offset` is at least `next_offset`. Notified, not polled, for
-    /// commits made by this process.
+    /// Returns once the head's `next_offset` is at least `next_offset` and what is below can be read
+    /// here. Notified, not polled, for commits made by this process.
     ///
     /// # Errors
     /// `OutOfRange` for a partition that does not exist.
     pub async fn committed(&self, shard: Shard, next_offset: u64) -> Result<(), Error> {
         match self {
             Self::Embedded(state) => state.committed(shard, next_offset).await,
+            Self::Cql(state) => state.committed(shard, next_offset).await,
             Self::Memory(state) => state.committed(shard, next_offset).await,
             Self::Fault(state) => state.committed(shard, next_offset).await,
         }

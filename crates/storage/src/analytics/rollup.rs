@@ -53,21 +53,25 @@ pub(super) fn sum(facts: &[Fact]) -> BTreeMap<RollupKey, Metrics> {
     sums
 }
 
-fn key(fact: &Fact) -> RollupKey {
+pub(super) fn key(fact: &Fact) -> RollupKey {
     RollupKey {
         organization: fact.scope.organization.to_bytes(),
         mode: fact.scope.mode.byte(),
         campaign: fact.campaign.to_bytes(),
         bucket_ms: fact.at.as_ms().div_euclid(BUCKET_MS).saturating_mul(BUCKET_MS),
-        gig: fact.gig.map(|id| id.to_bytes()),
-        aktvator: fact.aktvator.map(|id| id.to_bytes()),
-        link: fact.link.map(|id| id.to_bytes()),
+        gig: present(fact.gig.map(|id| id.to_bytes())),
+        aktvator: present(fact.aktvator.map(|id| id.to_bytes())),
+        link: present(fact.link.map(|id| id.to_bytes())),
         code: fact.code.clone().unwrap_or_default(),
         event_type: fact.event_type.clone().unwrap_or_default(),
     }
 }
 
-fn metrics(fact: &Fact) -> Metrics {
+fn present(id: Option<[u8; 16]>) -> Option<[u8; 16]> {
+    id.filter(|id| *id != [0; 16])
+}
+
+pub(super) fn metrics(fact: &Fact) -> Metrics {
     Metrics {
         clicks: fact.clicks,
         conversions: fact.conversions,

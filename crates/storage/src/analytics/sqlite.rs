@@ -13,9 +13,7 @@ use schemas::partition::Scope;
 
 use super::report::{GroupKey, Report};
 use super::rollup::{self, Metrics, RollupKey};
-use super::{
-    Applied, Dimension, Fact, GROUP_BY_MAX, Performance, PerformanceQuery, Source, Step, aligned,
-};
+use super::{Applied, Dimension, Fact, Performance, PerformanceQuery, Source, Step, check};
 use crate::error::{Error, Kind};
 use crate::sqlite::{Database, Durability, Layout, atomically, failed};
 
@@ -177,19 +175,6 @@ fn upsert() -> String {
          ON CONFLICT DO UPDATE SET {}",
         sums.join(", ")
     )
-}
-
-fn check(query: &PerformanceQuery) -> Result<(), Error> {
-    let dimensions = &query.group_by;
-    let twice = dimensions.iter().enumerate().any(|(i, d)| dimensions[..i].contains(d));
-    let why = if !aligned(query.from) || !aligned(query.to) {
-        "a report begins and ends on a quarter of an hour"
-    } else if query.group_by.len() > GROUP_BY_MAX || twice {
-        "a report groups by at most five dimensions, none twice"
-    } else {
-        return Ok(());
-    };
-    Err(Error::determinate("performance", Kind::Conflict).because(why))
 }
 
 fn performance(connection: &Connection, query: &PerformanceQuery) -> rusqlite::Result<Performance> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Bounds, EventLog, LogRecord, ReadLimit, Topic};
+use super::{Assignments, Bounds, EventLog, LogRecord, ReadLimit, Topic};
 use crate::Error;
 use crate::fault::{Faults, Op, Process};
 
@@ -57,6 +57,20 @@ impl FaultLog {
         before: u64,
     ) -> Result<(), Error> {
         self.run(Op::Trim, Box::pin(self.inner.trim(topic, partition, before))).await
+    }
+
+    pub(crate) async fn publish(
+        &self,
+        partition: u16,
+        first_seq: u64,
+        outcomes: Vec<Bytes>,
+    ) -> Result<(), Error> {
+        let call = Box::pin(self.inner.publish(partition, first_seq, outcomes));
+        self.run(Op::Publish, call).await
+    }
+
+    pub(crate) fn assignments(&self, group: &'static str) -> Assignments {
+        self.inner.assignments(group)
     }
 
     async fn run<T>(

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::task::yield_now;
 
-use super::{Bounds, LogRecord, ReadLimit, Topic};
+use super::{Assignments, Bounds, LogRecord, ReadLimit, Topic};
 use crate::error::no_partition;
 use crate::fault::{Faults, Op};
 use crate::marks::Extent;
@@ -18,11 +19,20 @@ use crate::{Certainty, Error, Kind};
 #[derive(Clone)]
 pub struct MemoryLog {
     handle: Handle,
+    /// What the process works on; `None`: all of it.
+    assigned: Option<watch::Receiver<Vec<u16>>>,
 }
 
 impl MemoryLog {
-    pub(crate) fn new(handle: Handle) -> Self {
-        Self { handle }
+    pub(crate) fn new(handle: Handle, assigned: Option<watch::Receiver<Vec<u16>>>) -> Self {
+        Self { handle, assigned }
+    }
+
+    pub(crate) fn assignments(&self) -> Assignments {
+        match &self.assigned {
+            Some(assigned) => Assignments::scripted(assigned.clone()),
+            None => Assignments::all(self.partitions()),
+        }
     }
 
     pub(crate) fn following(mut self, faults: &Faults) -> Self {
@@ -77,6 +87,30 @@ impl MemoryLog {
         Ok(())
     }
 
+    pub(crate) async fn publish(
+        &self,
+        partition: u16,
+        first_seq: u64,
+        outcomes: Vec<Bytes>,
+    ) -> Result<(), Error> {
+        self.extent("publish", Topic::Outcomes, partition)?;
+        self.handle.contents("publish").map(drop)?;
+        yield_now().await;
+        self.store_outcomes(partition, first_seq, outcomes)?;
+        yield_now().await;
+        self.alive().map(drop)
+    }
+
+    fn store_outcomes(
+        &self,
+        partition: u16,
+        first_seq: u64,
+        outcomes: Vec<Bytes>,
+    ) -> Result<(), Error> {
+        let mut contents = self.handle.contents("publish")?;
+        contents.publish(&self.handle.disk, partition, first_seq, outcomes)
+    }
+
     /// After something was written, the death of the process leaves its fate unknown.
     fn alive(&self) -> Result<std::sync::MutexGuard<'_, Contents>, Error> {
         let contents = self.handle.contents("append");
@@ -126,5 +160,36 @@ impl MemoryLog {
 
     fn extent(&self, op: &'static str, topic: Topic, partition: u16) -> Result<&Extent, Error> {
         self.handle.disk.extent(topic, partition).ok_or_else(|| no_partition(op))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::EventLog;
+    use crate::memory::Memory;
+
+    fn outcomes(from: u64, to: u64) -> Vec<Bytes> {
+        (from..to).map(|seq| Bytes::from(format!("outcome {seq}"))).collect()
+    }
+
+    async fn published(log: &EventLog) -> Vec<Bytes> {
+        let all = ReadLimit { records: usize::MAX, bytes: usize::MAX };
+        let read = log.read(Topic::Outcomes, 1, 0, all).await.unwrap();
+        read.into_iter().map(|record| record.bytes).collect()
+    }
+
+    #[tokio::test]
+    async fn published_outcomes_continue_the_end_whatever_is_repeated() {
+        let (log, _) = Memory::new(2, 7).open();
+        log.publish(1, 0, outcomes(0, 3)).await.unwrap();
+        log.publish(1, 1, outcomes(1, 5)).await.unwrap();
+        log.publish(1, 0, outcomes(0, 2)).await.unwrap();
+        assert_eq!(published(&log).await, outcomes(0, 5));
+        let e = log.publish(1, 6, outcomes(6, 7)).await.unwrap_err();
+        assert_eq!((e.kind, e.certainty), (Kind::Conflict, Certainty::Determinate));
+        let e = log.publish(2, 0, outcomes(0, 1)).await.unwrap_err();
+        assert_eq!(e.kind, Kind::OutOfRange);
+        assert_eq!(published(&log).await, outcomes(0, 5));
     }
 }

@@ -8,6 +8,7 @@ use super::Disk;
 use super::journal::Journal;
 use crate::log::{LogRecord, ReadLimit, Topic};
 use crate::state::{Ownership, Shard};
+use crate::{Error, Kind};
 
 /// Everything stored.
 #[derive(Default)]
@@ -86,6 +87,25 @@ impl Contents {
                 mark.set(set.row.head.next_offset);
             }
         }
+    }
+
+    /// Stores the outcomes that continue the partition's end; lower ones are repeats.
+    pub(crate) fn publish(
+        &mut self,
+        disk: &Disk,
+        partition: u16,
+        first_seq: u64,
+        mut outcomes: Vec<Bytes>,
+    ) -> Result<(), Error> {
+        let end = disk.extent(Topic::Outcomes, partition).map_or(0, |extent| extent.end.get());
+        let Some(repeats) = end.checked_sub(first_seq) else {
+            let why = format!("outcome {first_seq} would leave a gap after {end}");
+            return Err(Error::determinate("publish", Kind::Conflict).because(why));
+        };
+        let repeats = usize::try_from(repeats).unwrap_or(usize::MAX).min(outcomes.len());
+        let outcomes = outcomes.split_off(repeats);
+        self.store(disk, Topic::Outcomes, partition, outcomes);
+        Ok(())
     }
 
     fn store(&mut self, disk: &Disk, topic: Topic, partition: u16, records: Vec<Bytes>) {

@@ -447,7 +447,7 @@ fn trim(shared: &Shared, partition: u16, before: u64) -> Result<bool, Error> {
 }
 
 /// One batch must not hold two values for one key: fjall would not know which is later.
-fn keep_last(rows: &mut Vec<(Bytes, Option<Bytes>)>) {
+pub(super) fn keep_last(rows: &mut Vec<(Bytes, Option<Bytes>)>) {
     if rows.is_sorted_by(|(a, _), (b, _)| a < b) {
         return;
     }

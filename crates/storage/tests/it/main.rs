@@ -5,9 +5,13 @@
 mod analytics;
 mod catalog;
 mod catalog_outbox;
+mod cql_proxy;
 mod embedded;
 mod fault;
+mod kafka;
+mod keyspace;
 mod log;
 mod speed;
 mod state;
+mod state_cql;
 mod world;

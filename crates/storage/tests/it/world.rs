@@ -1,12 +1,19 @@
 //! The backends under test, and how the same cases run over each of them.
 
 use bytes::Bytes;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use storage::embedded::{self, OpenOptions};
 use storage::fault::Faults;
+use storage::kafka::{self, KafkaOptions};
 use storage::log::{LogRecord, ReadLimit};
 use storage::memory::Memory;
-use storage::{EventLog, StateStore, Topic};
+use storage::state::Group;
+use storage::{EventLog, Shard, StateStore, Topic};
 use tempfile::TempDir;
+
+use crate::keyspace;
 
 /// Partitions of every log under test.
 pub(crate) const PARTITIONS: u16 = 4;
@@ -18,7 +25,10 @@ pub(crate) const ALL: ReadLimit = ReadLimit { records: usize::MAX, bytes: usize:
 /// One backend with both its ports.
 pub(crate) struct World {
     pub(crate) log: EventLog,
+    /// Of a broker, which keeps none, one in memory.
     pub(crate) state: StateStore,
+    /// Before the partitions under test: cases over one server use different ones.
+    pub(crate) first: u16,
     disk: Disk,
 }
 
@@ -26,38 +36,68 @@ enum Disk {
     Embedded(TempDir),
     Memory(Memory),
     Fault(Memory),
+    Kafka(Box<Topics>),
+    /// The log in memory, which outlives processes; the state on the server.
+    Cql(Memory, u16),
 }
 
 impl World {
-    pub(crate) fn embedded() -> Self {
+    pub(crate) async fn embedded() -> Self {
         let dir = TempDir::new().unwrap();
-        Self::on(Disk::Embedded(dir))
+        Self::on(Disk::Embedded(dir)).await
     }
 
-    pub(crate) fn memory() -> Self {
-        Self::on(Disk::Memory(Memory::new(PARTITIONS, IDENTITY)))
+    pub(crate) async fn memory() -> Self {
+        Self::on(Disk::Memory(Memory::new(PARTITIONS, IDENTITY))).await
     }
 
     /// Wrapped, with an empty script.
-    pub(crate) fn fault() -> Self {
-        Self::on(Disk::Fault(Memory::new(PARTITIONS, IDENTITY)))
+    pub(crate) async fn fault() -> Self {
+        Self::on(Disk::Fault(Memory::new(PARTITIONS, IDENTITY))).await
     }
 
-    fn on(disk: Disk) -> Self {
+    /// New topics on a running broker.
+    pub(crate) async fn kafka() -> Self {
+        Self::on(Disk::Kafka(Box::new(Topics::new()))).await
+    }
+
+    /// On partitions that no other case of this process uses.
+    pub(crate) async fn cql() -> Self {
+        let first = keyspace::fresh_partitions(PARTITIONS);
+        Self::on(Disk::Cql(Memory::new(first + PARTITIONS, IDENTITY), first)).await
+    }
+
+    async fn on(disk: Disk) -> Self {
+        let mut first = 0;
         let (log, state) = match &disk {
+            Disk::Cql(memory, start) => {
+                first = *start;
+                let (log, _) = memory.open();
+                let state = storage::cql::connect(keyspace::options().await, log.clone()).await;
+                (log, state.unwrap().0)
+            }
             Disk::Embedded(dir) => embedded::open(dir.path(), &options()).unwrap(),
             Disk::Memory(memory) => memory.open(),
             Disk::Fault(memory) => {
                 let (log, state) = memory.open();
                 Faults::default().wrap(log, state)
             }
+            Disk::Kafka(topics) => {
+                let state = Memory::new(PARTITIONS, IDENTITY).open().1;
+                (kafka::connect(&topics.options).await.unwrap(), state)
+            }
         };
-        Self { log, state, disk }
+        Self { log, state, first, disk }
+    }
+
+    /// The evaluator's shard of the n-th partition under test; from [`PARTITIONS`] on there is none.
+    pub(crate) fn shard(&self, n: u16) -> Shard {
+        Shard { group: Group::Evaluator, partition: self.first + n }
     }
 
     /// What a new process finds after this one was killed: of the files, a copy made while they
     /// are open.
-    pub(crate) fn killed_and_reopened(self) -> Self {
+    pub(crate) async fn killed_and_reopened(self) -> Self {
         match self.disk {
             Disk::Embedded(dir) => {
                 let copy = TempDir::new().unwrap();
@@ -68,24 +108,34 @@ impl World {
                     .status();
                 assert!(status.unwrap().success());
                 drop((self.log, self.state));
-                Self::on(Disk::Embedded(copy))
+                Self::on(Disk::Embedded(copy)).await
             }
             Disk::Memory(memory) => {
                 memory.crash();
-                Self::on(Disk::Memory(memory))
+                Self::on(Disk::Memory(memory)).await
             }
             Disk::Fault(memory) => {
                 memory.crash();
-                Self::on(Disk::Fault(memory))
+                Self::on(Disk::Fault(memory)).await
+            }
+            Disk::Cql(memory, first) => {
+                memory.crash();
+                drop((self.log, self.state));
+                Self::on(Disk::Cql(memory, first)).await
+            }
+            Disk::Kafka(topics) => {
+                // What the process had in its queues goes with it.
+                std::mem::forget((self.log, self.state));
+                Self::on(Disk::Kafka(topics)).await
             }
         }
     }
 
     /// What a new process finds after this one ended in order.
-    pub(crate) fn closed_and_reopened(self) -> Self {
-        let Self { log, state, disk } = self;
+    pub(crate) async fn closed_and_reopened(self) -> Self {
+        let Self { log, state, disk, .. } = self;
         drop((log, state));
-        Self::on(disk)
+        Self::on(disk).await
     }
 
     pub(crate) async fn append(&self, partition: u16, records: &[&str]) -> Vec<u64> {
@@ -107,6 +157,55 @@ impl World {
     }
 }
 
+/// Topics of a prefix of their own, gone when dropped.
+pub(crate) struct Topics {
+    pub(crate) options: KafkaOptions,
+}
+
+impl Topics {
+    pub(crate) fn new() -> Self {
+        #[allow(clippy::disallowed_methods, reason = "a test finds its servers so")]
+        let brokers = std::env::var("AKTVATOR_TEST_KAFKA").unwrap();
+        let name = tempfile::Builder::new().prefix("aktvator-test-").tempfile().unwrap();
+        let name = name.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let options = KafkaOptions {
+            brokers,
+            topic_prefix: format!("{name}."),
+            partitions: PARTITIONS,
+            replication: 1,
+            min_insync: 1,
+            ..KafkaOptions::default()
+        };
+        let topics = Self { options };
+        let report = wait_for(kafka::migrate(&topics.options)).unwrap();
+        assert_eq!(report.created.len(), Topic::ALL.len());
+        topics
+    }
+
+    pub(crate) fn admin(&self) -> AdminClient<DefaultClientContext> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.options.brokers).create().unwrap()
+    }
+
+    pub(crate) fn name(&self, topic: Topic) -> String {
+        format!("{}{}", self.options.topic_prefix, topic.as_str())
+    }
+}
+
+impl Drop for Topics {
+    fn drop(&mut self) {
+        let names = Topic::ALL.map(|topic| self.name(topic));
+        let names = names.each_ref().map(String::as_str);
+        let gone = wait_for(self.admin().delete_topics(&names, &AdminOptions::new()));
+        assert!(gone.is_ok() || std::thread::panicking(), "{gone:?}");
+    }
+}
+
+/// Waits in the middle of a test on several threads.
+pub(crate) fn wait_for<T>(future: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
+}
+
 pub(crate) fn options() -> OpenOptions {
     OpenOptions { partitions: PARTITIONS, min_free_bytes: 0, ..OpenOptions::new(IDENTITY) }
 }
@@ -117,6 +216,18 @@ pub(crate) fn bytes(text: &str) -> Bytes {
 
 /// Runs each case over each backend; a case is an `async fn(World)`.
 macro_rules! conformance {
+    (with kafka: $($case:ident),+ $(,)?) => {
+        conformance!($($case),+);
+        mod kafka {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                #[ignore = "set AKTVATOR_TEST_KAFKA to a broker's host:port"]
+                async fn $case() {
+                    super::$case($crate::world::World::kafka().await).await;
+                }
+            )+
+        }
+    };
     ($($case:ident),+ $(,)?) => {
         conformance!(@over embedded: $($case),+);
         conformance!(@over memory: $($case),+);
@@ -127,7 +238,18 @@ macro_rules! conformance {
             $(
                 #[tokio::test]
                 async fn $case() {
-                    super::$case($crate::world::World::$backend()).await;
+                    super::$case($crate::world::World::$backend().await).await;
+                }
+            )+
+        }
+    };
+    (@server $backend:ident, $reason:literal: $($case:ident),+) => {
+        mod $backend {
+            $(
+                #[tokio::test]
+                #[ignore = $reason]
+                async fn $case() {
+                    super::$case($crate::world::World::$backend().await).await;
                 }
             )+
         }
