@@ -7,9 +7,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
+use crate::failure::Failure;
 use crate::listen::Listen;
-use crate::node::{self, Failure};
+use crate::migrate::Migrate;
+use crate::node;
 use crate::quickstart::{self, Quickstart};
+use crate::role::{Role, Roles};
 
 /// Exit status of a configuration that cannot be used (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
@@ -24,8 +27,10 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything in this process, with its data in one directory.
+    /// Run everything in this process, with its data in one directory; or a part of it, on servers.
     Serve(Box<Serve>),
+    /// Make what Kafka, CQL and ClickHouse must have, and check what is there.
+    Migrate(Migrate),
     /// Set up an organization that is ready for its first event, through the public API.
     Quickstart(Quickstart),
     /// Receive webhooks and print them.
@@ -38,6 +43,10 @@ pub(crate) struct Serve {
     /// Read settings from this TOML file.
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Do only this, beside other processes that do the rest; may be given several times, or with
+    /// commas [default: all of it].
+    #[arg(long, value_enum, value_delimiter = ',')]
+    role: Vec<Role>,
     /// Print the settings in force as TOML and stop.
     #[arg(long)]
     print_config: bool,
@@ -60,6 +69,7 @@ impl Cli {
     pub(crate) fn run(self) -> ExitCode {
         match self.command {
             Command::Serve(options) => options.run(),
+            Command::Migrate(options) => finished(options.run()),
             Command::Quickstart(options) => ended(quickstart::run(&options)),
             Command::Listen(options) => ended(options.run()),
         }
@@ -76,9 +86,21 @@ fn ended(result: Result<(), String>) -> ExitCode {
     }
 }
 
+fn finished(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Err(Failure::Config(message)) => {
+            eprintln!("aktvator: {message}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+        Err(Failure::Start(message)) => ended(Err(message)),
+        Ok(()) => ended(Ok(())),
+    }
+}
+
 impl Serve {
     fn run(self) -> ExitCode {
-        let config = match Config::load(self.config.as_deref(), self.flags()) {
+        let roles = Roles::of(&self.role);
+        let config = match self.config(&roles) {
             Ok(config) => config,
             Err(message) => {
                 eprintln!("aktvator: {message}");
@@ -89,14 +111,13 @@ impl Serve {
             print!("{}", config.to_toml());
             return ExitCode::SUCCESS;
         }
-        match node::run(config) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(Failure::Config(message)) => {
-                eprintln!("aktvator: {message}");
-                ExitCode::from(EXIT_CONFIG)
-            }
-            Err(Failure::Start(message)) => ended(Err(message)),
-        }
+        finished(node::run(config, roles))
+    }
+
+    fn config(&self, roles: &Roles) -> Result<Config, String> {
+        let config = Config::load(self.config.as_deref(), self.flags())?;
+        config.check(roles)?;
+        Ok(config)
     }
 
     /// The flags that were given, as the table that goes over file and environment.

@@ -5,6 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serve::config::Size;
+use storage::clickhouse::ClickHouseOptions;
+use storage::cql::CqlOptions;
+use storage::kafka::KafkaOptions;
+
+use crate::failure::chain;
+use crate::operator;
+use crate::role::Roles;
 
 /// All settings, each with a default that runs on loopback with its data below the working directory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -12,6 +19,9 @@ use serve::config::Size;
 pub(crate) struct Config {
     /// Where the data is kept; made at the first start.
     pub(crate) data_dir: PathBuf,
+    /// Holds the token for the operator's calls; `operator-token` in the data directory if it is not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) operator_token_file: Option<PathBuf>,
     /// Where the API answers.
     pub(crate) listen: SocketAddr,
     /// Where links redirect.
@@ -31,8 +41,14 @@ pub(crate) struct Config {
     pub(crate) tls: Option<TlsFiles>,
     /// What is logged, and how.
     pub(crate) log: Log,
-    /// The stores in the data directory.
+    /// Where everything is kept.
     pub(crate) storage: Storage,
+    /// The event log, with `storage.backend` servers.
+    pub(crate) kafka: KafkaOptions,
+    /// State and catalog, with `storage.backend` servers.
+    pub(crate) cql: CqlOptions,
+    /// Analytics, with `storage.backend` servers.
+    pub(crate) clickhouse: ClickHouseOptions,
     /// Ingest and redirects.
     pub(crate) edge: ingest_edge::Config,
     /// Deciding.
@@ -61,14 +77,26 @@ pub(crate) struct Log {
     pub(crate) filter: String,
 }
 
-/// The stores in the data directory.
+/// Where everything is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Storage {
-    /// Partitions of the log, 1 to 1024; fixed once the data directory is made.
+    /// In the data directory, or on servers.
+    pub(crate) backend: Backend,
+    /// Partitions of the log in the data directory, 1 to 1024; fixed once it is made.
     pub(crate) partitions: Partitions,
     /// Below so much free space the log takes nothing more: ingest answers 503 until there is room.
     pub(crate) min_free: Size,
+}
+
+/// What keeps the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Backend {
+    /// The data directory, for one process.
+    Embedded,
+    /// Kafka, CQL and ClickHouse, for any number of processes.
+    Servers,
 }
 
 /// How many partitions the log has.
@@ -95,6 +123,7 @@ impl Default for Config {
         let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         Self {
             data_dir: PathBuf::from("./aktvator-data"),
+            operator_token_file: None,
             listen: local(8080),
             redirect_listen: local(8081),
             admin_listen: local(9600),
@@ -104,6 +133,9 @@ impl Default for Config {
             tls: None,
             log: Log::default(),
             storage: Storage::default(),
+            kafka: KafkaOptions::default(),
+            cql: CqlOptions::default(),
+            clickhouse: ClickHouseOptions::default(),
             edge: ingest_edge::Config::default(),
             evaluator: evaluator::Config::default(),
             dispatcher: dispatcher::Config::default(),
@@ -119,7 +151,7 @@ impl Default for Log {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { partitions: Partitions(16), min_free: Size(256 << 20) }
+        Self { backend: Backend::Embedded, partitions: Partitions(16), min_free: Size(256 << 20) }
     }
 }
 
@@ -129,15 +161,80 @@ impl Config {
     /// # Errors
     /// What is wrong, where, and how to mend it.
     pub(crate) fn load(file: Option<&Path>, flags: toml::Table) -> Result<Self, String> {
-        let config: Self =
-            serve::config::load(file, "AKTVATOR", serve::config::environment(), flags)
-                .map_err(|e| e.to_string())?;
-        config.checked()
+        serve::config::load(file, "AKTVATOR", serve::config::environment(), flags)
+            .map_err(|e| e.to_string())
     }
 
-    /// What no single setting can say of itself.
-    fn checked(self) -> Result<Self, String> {
+    /// What no single setting can say of itself: whether a process with these roles can run on them.
+    ///
+    /// # Errors
+    /// What does not fit together, and how to mend it.
+    pub(crate) fn check(&self, roles: &Roles) -> Result<(), String> {
         let mut wrong = Vec::new();
+        match self.storage.backend {
+            Backend::Embedded => self.check_embedded(roles, &mut wrong),
+            Backend::Servers => self.check_options(&mut wrong),
+        }
+        if roles.have_callers() {
+            self.check_listeners(&mut wrong);
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    }
+
+    /// Whether `migrate` can run on them.
+    ///
+    /// # Errors
+    /// As [`Config::check`].
+    pub(crate) fn check_servers(&self) -> Result<(), String> {
+        let mut wrong = Vec::new();
+        match self.storage.backend {
+            Backend::Embedded => wrong.push(
+                "`storage.backend` is \"embedded\", which has nothing to migrate: the data directory is \
+                 made at the first start. For servers set it to \"servers\""
+                    .to_owned(),
+            ),
+            Backend::Servers => self.check_options(&mut wrong),
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    }
+
+    /// The data directory is one process's, and no server's setting has an effect.
+    fn check_embedded(&self, roles: &Roles, wrong: &mut Vec<String>) {
+        if !roles.are_all() {
+            wrong.push(format!(
+                "`--role` {roles} alone needs stores that processes share, and the data directory is one \
+                 process's: leave `--role` out, or set `storage.backend` to \"servers\""
+            ));
+        }
+        let set = [
+            ("kafka", self.kafka != KafkaOptions::default()),
+            ("cql", self.cql != CqlOptions::default()),
+            ("clickhouse", self.clickhouse != ClickHouseOptions::default()),
+        ];
+        for (section, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
+            wrong.push(format!(
+                "`{section}` has settings, but `storage.backend` is \"embedded\": set it to \"servers\", \
+                 or remove them"
+            ));
+        }
+    }
+
+    /// What the servers' own sections say.
+    fn check_options(&self, wrong: &mut Vec<String>) {
+        if let Err(error) = self.kafka.check() {
+            wrong.push(format!("`kafka`: {}", chain(error)));
+        }
+        let (kept, claims) = (self.kafka.retention_ms, self.evaluator.claim_retention.as_ms());
+        if u64::try_from(kept).is_ok_and(|kept| kept < claims) {
+            wrong.push(format!(
+                "`kafka.retention_ms` {kept} is less than `evaluator.claim_retention`, {claims} ms: \
+                 an event could be gone before it is decided; raise the one or lower the other"
+            ));
+        }
+    }
+
+    /// Who is served how.
+    fn check_listeners(&self, wrong: &mut Vec<String>) {
         if !self.is_on_loopback() && self.tls.is_none() && self.trusted_proxies.is_empty() {
             wrong.push(format!(
                 "`listen` {} and `redirect_listen` {} are not both on loopback, and plain HTTP is for \
@@ -159,21 +256,35 @@ impl Config {
                 _ => {}
             }
         }
-        if wrong.is_empty() { Ok(self) } else { Err(wrong.join("\n")) }
+    }
+
+    /// The file with the operator's token.
+    pub(crate) fn operator_token_file(&self) -> PathBuf {
+        self.operator_token_file.clone().unwrap_or_else(|| operator::path(&self.data_dir))
     }
 
     fn is_on_loopback(&self) -> bool {
         self.listen.ip().is_loopback() && self.redirect_listen.ip().is_loopback()
     }
 
-    /// The default installation: nobody but this machine is served, also not through a proxy in front.
-    /// Only then are payments a sandbox and this machine a webhook receiver.
+    /// Do all servers run on this machine? Then so does every process.
+    fn has_local_servers(&self) -> bool {
+        let clickhouse = self.clickhouse.url.parse::<hyper::Uri>();
+        let clickhouse = clickhouse.ok().and_then(|url| Some(url.authority()?.to_string()));
+        let brokers = self.kafka.brokers.split(',');
+        let nodes = self.cql.nodes.iter().map(String::as_str);
+        brokers.chain(nodes).chain([clickhouse.as_deref().unwrap_or_default()]).all(is_local)
+    }
+
+    /// The default installation: nobody but this machine is served, also not through a proxy in front,
+    /// and everything is kept on it. Only then are payments a sandbox and this machine a webhook receiver.
     pub(crate) fn is_local(&self) -> bool {
         self.is_on_loopback()
             && self.trusted_proxies.is_empty()
             && self.tls.is_none()
             && self.public_url.is_none()
             && self.redirect_url.is_none()
+            && (self.storage.backend == Backend::Embedded || self.has_local_servers())
     }
 
     /// Where clients reach the API.
@@ -191,10 +302,35 @@ impl Config {
         format!("{scheme}://{address}")
     }
 
-    /// As TOML that `--config` reads back.
+    /// As TOML that `--config` reads back: what is in force, but for passwords.
     pub(crate) fn to_toml(&self) -> String {
-        serve::config::print(self).unwrap_or_else(|e| format!("# cannot be shown: {e}\n"))
+        self.try_to_toml().unwrap_or_else(|e| format!("# cannot be shown: {e}\n"))
     }
+
+    fn try_to_toml(&self) -> Result<String, toml::ser::Error> {
+        let mut settings = toml::Table::try_from(self)?;
+        let storage = settings.get_mut("storage").and_then(toml::Value::as_table_mut);
+        match (self.storage.backend, storage) {
+            (Backend::Servers, Some(storage)) => {
+                for of_the_data_directory in ["partitions", "min_free"] {
+                    storage.remove(of_the_data_directory);
+                }
+            }
+            _ => {
+                for of_servers in ["kafka", "cql", "clickhouse"] {
+                    settings.remove(of_servers);
+                }
+            }
+        }
+        serve::config::print(&settings)
+    }
+}
+
+/// Is a `host:port` on this machine?
+fn is_local(address: &str) -> bool {
+    let host = address.trim().rsplit_once(':').map_or(address, |(host, _)| host);
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Scheme and authority, nothing behind them.

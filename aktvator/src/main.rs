@@ -3,11 +3,16 @@
 mod api;
 mod cli;
 mod config;
+mod failure;
 mod listen;
+mod migrate;
 mod node;
 mod operator;
 mod public;
 mod quickstart;
+mod random;
+mod role;
+mod stores;
 
 use clap::Parser;
 

@@ -1,4 +1,4 @@
-//! The public listener: TLS or loopback only, ingest first, everything else to the control API.
+//! The public listeners: TLS or loopback only; ingest first, everything else to the control API.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use ingest_edge::Edge;
+use ingest_edge::{Edge, Redirector};
 use schemas::fault::ApiError;
-use serve::Body;
-use serve::http::Peer;
+use serve::http::{Limits, Listener, Peer};
+use serve::{Body, Shutdown};
 use tower::ServiceExt;
 
 /// Whether a request came over a connection that nobody could listen to.
@@ -53,24 +53,23 @@ impl Transport {
     }
 }
 
-/// Everything behind the public address.
+/// What answers at the public address: the edge its own paths, the control API all others. Of a role
+/// that this process has not, the other one says that there is no such path.
 #[derive(Clone)]
-pub(crate) struct Public {
-    pub(crate) transport: Transport,
-    pub(crate) edge: Arc<Edge>,
-    pub(crate) control: axum::Router,
+pub(crate) enum Api {
+    Edge(Arc<Edge>),
+    Control(axum::Router),
+    Both(Arc<Edge>, axum::Router),
 }
 
-impl Public {
-    /// Answers one request.
-    pub(crate) async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        if !self.transport.is_private(&request, peer) {
-            return Transport::refusal();
-        }
-        if Edge::takes(&request) {
-            return self.edge.handle(request).await;
-        }
-        let answer: Result<_, Infallible> = self.control.oneshot(request).await;
+impl Api {
+    async fn handle(self, request: Request<Incoming>) -> Response<Body> {
+        let control = match self {
+            Self::Edge(edge) => return edge.handle(request).await,
+            Self::Both(edge, _) if Edge::takes(&request) => return edge.handle(request).await,
+            Self::Both(_, control) | Self::Control(control) => control,
+        };
+        let answer: Result<_, Infallible> = control.oneshot(request).await;
         match answer {
             Ok(answer) => {
                 answer.map(|body| serve::body::boxed(body.map_err(serve::BoxError::from)))
@@ -78,4 +77,46 @@ impl Public {
             Err(never) => match never {},
         }
     }
+}
+
+/// Answers calls of the API until `shutdown` is requested and the connections are done.
+pub(crate) async fn serve_api(
+    listener: Listener,
+    limits: Limits,
+    transport: Transport,
+    api: Api,
+    shutdown: Shutdown,
+) {
+    serve::http::serve(listener, limits, shutdown, move |request, peer| {
+        let (api, transport) = (api.clone(), transport.clone());
+        async move {
+            if transport.is_private(&request, peer) {
+                api.handle(request).await
+            } else {
+                Transport::refusal()
+            }
+        }
+    })
+    .await;
+}
+
+/// Redirects links until `shutdown` is requested and the connections are done.
+pub(crate) async fn serve_links(
+    listener: Listener,
+    transport: Transport,
+    redirector: Redirector,
+    shutdown: Shutdown,
+) {
+    let redirector = Arc::new(redirector);
+    serve::http::serve(listener, Limits::default(), shutdown, move |request, peer| {
+        let (redirector, transport) = (Arc::clone(&redirector), transport.clone());
+        async move {
+            if transport.is_private(&request, peer) {
+                redirector.handle(request).await
+            } else {
+                Transport::refusal()
+            }
+        }
+    })
+    .await;
 }

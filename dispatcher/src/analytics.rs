@@ -1,8 +1,9 @@
 //! Follows outcomes and clicks into analytics, a partition and source at a time. What is counted is
 //! said in [`crate::facts`].
 //!
-//! Facts and position are one transaction, so a batch counts once whatever crashes where. Nothing
-//! stops it for good: after a failure it waits, reads its position again, and goes on from there.
+//! Facts and position move together, so a batch counts once whatever crashes where. A batch is what
+//! the store calls worth an apply, or less where that does not come in time. Nothing stops it for
+//! good: after a failure it waits, reads its position again, and goes on from there.
 
 use std::sync::Arc;
 
@@ -10,9 +11,10 @@ use metrics::counter;
 use prost::Message;
 use schemas::proto::{Click, Outcome};
 use serve::Shutdown;
-use storage::analytics::{Applied, Fact, Source};
-use storage::log::LogRecord;
+use storage::analytics::{Applied, FACTS_MAX, Fact, Source};
+use storage::log::{LogRecord, ReadLimit};
 use storage::{Analytics, Error};
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::board::Consumer;
@@ -58,7 +60,7 @@ impl Follower {
                 failure = self.wait(&mut position) => failure.err(),
             };
             let applied = match (failure, position) {
-                (None, Some(at)) => self.step(at).await,
+                (None, Some(at)) => self.step(at, &shutdown).await,
                 (Some(e), _) => Err(e.into()),
                 (None, None) => continue,
             };
@@ -81,7 +83,7 @@ impl Follower {
         }
     }
 
-    /// Until there is something to take in, and a little longer, so that it is more at once.
+    /// Until there is something to take in.
     async fn wait(&self, position: &mut Option<Applied>) -> Result<(), Error> {
         let at = match position {
             Some(at) => *at,
@@ -92,23 +94,16 @@ impl Follower {
             }
         };
         let bounds = self.shared.log.bounds(self.topic(), self.partition).await?;
-        // What lags behind a whole batch has nothing to wait for. A position beyond the end is left
-        // to the read, which refuses it.
-        if bounds.end.saturating_sub(at.next) < self.shared.config.batch_records as u64
-            && bounds.end >= at.next
-        {
+        // A position beyond the end is left to the read, which refuses it.
+        if bounds.end >= at.next {
             self.shared.log.wait(self.topic(), self.partition, at.next).await;
-            tokio::time::sleep(self.shared.config.analytics_linger.0).await;
         }
         Ok(())
     }
 
     /// Takes in one batch; gives the new position.
-    async fn step(&self, at: Applied) -> Result<Applied, Failure> {
-        let limit = self.shared.config.read_limit();
-        let records = self.shared.log.read(self.topic(), self.partition, at.next, limit).await?;
-        let counted = self.count(&records, at)?;
-        let Counted { facts, next, as_of_ms } = counted;
+    async fn step(&self, at: Applied, shutdown: &Shutdown) -> Result<Applied, Failure> {
+        let Counted { facts, next, as_of_ms } = self.gather(at, shutdown).await?;
         if next > at.next {
             self.analytics
                 .apply(self.source, self.partition, at.next, next, as_of_ms, &facts)
@@ -117,9 +112,42 @@ impl Follower {
         Ok(Applied { next, as_of_ms })
     }
 
-    /// What the records come to, up to the first that a newer build wrote.
-    fn count(&self, records: &[LogRecord], at: Applied) -> Result<Counted, Failure> {
+    /// Reads and counts until that is worth an apply, or what came first has waited long enough.
+    async fn gather(&self, at: Applied, shutdown: &Shutdown) -> Result<Counted, Failure> {
+        let config = &self.shared.config;
+        let pace = self.analytics.pace();
+        // A record brings one fact at most, so that the last read cannot go beyond the bound.
+        let limit = config.read_limit();
+        let limit = ReadLimit { records: limit.records.min(FACTS_MAX / 2), ..limit };
+        let enough = pace.facts.clamp(limit.records, FACTS_MAX / 2);
+        let due = Instant::now() + pace.linger.max(config.analytics_linger.0);
         let mut counted = Counted { facts: Vec::new(), next: at.next, as_of_ms: at.as_of_ms };
+        loop {
+            let from = counted.next;
+            let records = self.shared.log.read(self.topic(), self.partition, from, limit).await?;
+            let goes_on = self.count(&records, at, &mut counted)?;
+            let is_due = Instant::now() >= due || shutdown.is_requested();
+            if !goes_on || is_due || counted.facts.len() >= enough {
+                return Ok(counted);
+            }
+            if records.is_empty() {
+                tokio::select! {
+                    biased;
+                    () = shutdown.requested() => {}
+                    () = tokio::time::sleep_until(due) => {}
+                }
+            }
+        }
+    }
+
+    /// Adds what the records come to, up to the first that a newer build wrote; whether there was
+    /// none.
+    fn count(
+        &self,
+        records: &[LogRecord],
+        at: Applied,
+        counted: &mut Counted,
+    ) -> Result<bool, Failure> {
         for record in records {
             match self.read_record(record) {
                 Ok((fact, at_ms)) => {
@@ -136,12 +164,12 @@ impl Follower {
                     counter!(names::UNREADABLE, "consumer" => self.consumer().as_str())
                         .increment(1);
                 }
-                Err(Unreadable::Unknown) if counted.next > at.next => break,
+                Err(Unreadable::Unknown) if counted.next > at.next => return Ok(false),
                 Err(Unreadable::Unknown) => return Err(Failure::Unknown(record.offset)),
             }
             counted.next = record.offset + 1;
         }
-        Ok(counted)
+        Ok(true)
     }
 
     fn read_record(&self, record: &LogRecord) -> Result<(Option<Fact>, i64), Unreadable> {

@@ -1,10 +1,12 @@
 //! What every consumer last saw, so that one reporter can say how far behind the worst of them is.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::gauge;
 use serve::{Clock, Shutdown};
+use storage::analytics::Source;
 use storage::{EventLog, Topic};
 
 use crate::metrics as names;
@@ -13,7 +15,7 @@ use crate::metrics as names;
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// Who follows a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Consumer {
     /// Outcomes, into deliveries.
     Webhooks,
@@ -24,7 +26,8 @@ pub(crate) enum Consumer {
 }
 
 impl Consumer {
-    const ALL: [Self; 3] = [Self::Webhooks, Self::Outcomes, Self::Clicks];
+    /// Each of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Webhooks, Self::Outcomes, Self::Clicks];
 
     /// As in metrics and logs.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -32,6 +35,15 @@ impl Consumer {
             Self::Webhooks => "webhooks",
             Self::Outcomes => "outcomes",
             Self::Clicks => "clicks",
+        }
+    }
+
+    /// What it brings into analytics; `None` of the one that makes deliveries.
+    pub(crate) const fn source(self) -> Option<Source> {
+        match self {
+            Self::Webhooks => None,
+            Self::Outcomes => Some(Source::Outcomes),
+            Self::Clicks => Some(Source::Clicks),
         }
     }
 
@@ -87,6 +99,8 @@ impl Sending {
 pub(crate) struct Board {
     progress: [Vec<Progress>; 3],
     sending: Vec<Sending>,
+    /// The partitions of this process: of the others it has nothing to tell.
+    owned: Mutex<Vec<u16>>,
 }
 
 impl Board {
@@ -94,7 +108,17 @@ impl Board {
     pub(crate) fn new(partitions: u16) -> Self {
         let each = || (0..partitions).map(|_| Progress::default()).collect();
         let sending = (0..partitions).map(|_| Sending::default()).collect();
-        Self { progress: [each(), each(), each()], sending }
+        Self { progress: [each(), each(), each()], sending, owned: Mutex::default() }
+    }
+
+    /// From now on these partitions are this process's.
+    pub(crate) fn own(&self, partitions: &[u16]) {
+        *self.owned.lock().unwrap_or_else(PoisonError::into_inner) = partitions.to_vec();
+    }
+
+    /// The partitions that are this process's.
+    pub(crate) fn owned(&self) -> Vec<u16> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where `consumer` is in `partition`.
@@ -120,9 +144,11 @@ impl Board {
     }
 
     async fn report_once(&self, log: &EventLog, now_ms: i64) {
+        let owned = self.owned();
         for consumer in Consumer::ALL {
             let (mut behind, mut lag_ms, mut halted) = (0, 0, 0_u32);
-            for (partition, progress) in (0..).zip(&self.progress[consumer as usize]) {
+            for partition in owned.iter().copied() {
+                let progress = self.progress(consumer, partition);
                 let end = log.bounds(consumer.topic(), partition).await.map_or(0, |b| b.end);
                 let left = end.saturating_sub(progress.next.load(Relaxed));
                 behind += left;
@@ -135,9 +161,10 @@ impl Board {
             gauge!(names::LAG, "consumer" => consumer.as_str()).set(lag_ms as f64 / 1e3);
             gauge!(names::HALTED, "consumer" => consumer.as_str()).set(halted);
         }
-        let waiting: usize = self.sending.iter().map(|s| s.waiting.load(Relaxed)).sum();
+        let sending = || owned.iter().map(|partition| self.sending(*partition));
+        let waiting: usize = sending().map(|s| s.waiting.load(Relaxed)).sum();
         gauge!(names::WAITING).set(waiting as f64);
-        let oldest = self.sending.iter().map(|s| s.oldest_due_ms.load(Relaxed));
+        let oldest = sending().map(|s| s.oldest_due_ms.load(Relaxed));
         let age_ms = oldest.filter(|at| *at > 0).map(|at| (now_ms - at).max(0)).max();
         gauge!(names::OLDEST_DUE_AGE).set(age_ms.unwrap_or(0) as f64 / 1e3);
     }

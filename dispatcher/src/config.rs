@@ -31,7 +31,7 @@ pub struct Config {
     pub batch_records: usize,
     /// Bytes of outcomes or clicks read at once.
     pub batch_bytes: Size,
-    /// How long analytics waits for more to count in one transaction.
+    /// How long analytics waits for more to count at once; at least as long as its store wants.
     pub analytics_linger: Span,
     /// After how long a position that moved without deliveries is stored.
     pub position_linger: Span,

@@ -39,15 +39,14 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use serve::{Clock, Shutdown};
-use storage::analytics::Source;
+use serve::{Clock, Crew, Shutdown};
 use storage::{Analytics, Catalog, EventLog, StateStore};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::analytics::Follower;
 use crate::backoff::Backoff;
-use crate::board::Board;
+use crate::board::{Board, Consumer};
 use crate::chain::chain;
 pub use crate::config::Config;
 use crate::endpoints::Endpoints;
@@ -74,18 +73,21 @@ pub struct DispatcherParts {
     pub config: Config,
 }
 
-/// Runs both consumers over all partitions until `shutdown`; then it begins nothing more, finishes
-/// the attempts that are under way, and stores what came of them. If it is dropped, everything it
-/// began ends with it.
+/// The name under which dispatchers share the partitions among themselves.
+const GROUP: &str = "dispatcher";
+
+/// Runs both consumers over the partitions that are this process's until `shutdown`; then it begins
+/// nothing more, finishes the attempts that are under way, and stores what came of them. If it is
+/// dropped, everything it began ends with it.
 pub async fn run(parts: DispatcherParts, shutdown: Shutdown) {
     if parts.config.allow_loopback_targets {
         tracing::info!("webhooks to this machine are permitted, over http too");
     }
     let DispatcherParts { log, state, catalog, analytics, clock, seed, transport, config } = parts;
-    let partitions = log.partitions();
+    let mut assignments = log.assignments(GROUP);
     let shared = Arc::new(Shared {
         endpoints: Endpoints::new(catalog),
-        board: Board::new(partitions),
+        board: Board::new(log.partitions()),
         permits: Arc::new(Semaphore::new(config.in_flight_max.clamp(1, Semaphore::MAX_PERMITS))),
         log,
         state,
@@ -93,53 +95,64 @@ pub async fn run(parts: DispatcherParts, shutdown: Shutdown) {
         transport,
         config,
     });
-    let mut tasks = Tasks::default();
-    for partition in 0..partitions {
-        tasks.spawn("webhooks", own(shared.clone(), partition, seed, shutdown.clone()));
-        for source in [Source::Outcomes, Source::Clicks] {
-            let follower = Follower {
-                shared: shared.clone(),
-                analytics: analytics.clone(),
-                source,
-                partition,
-            };
-            tasks.spawn("analytics", follower.run(shutdown.clone()));
+    let mut chores = Tasks::default();
+    chores.spawn("trim", trim::run(shared.clone(), analytics.clone(), shutdown.clone()));
+    chores.spawn("dispatcher-report", report(shared.clone(), shutdown.clone()));
+    let mut crew = Crew::new();
+    while !shutdown.is_requested() {
+        let partitions = assignments.borrow();
+        shared.board.own(&partitions);
+        let all = |partition| Consumer::ALL.map(|consumer| (partition, consumer));
+        let wanted: Vec<_> = partitions.into_iter().flat_map(all).collect();
+        crew.keep(&wanted, |(partition, consumer), stop| match consumer.source() {
+            None => serve::spawn("webhooks", own(shared.clone(), partition, seed, stop)),
+            Some(source) => {
+                let (shared, analytics) = (shared.clone(), analytics.clone());
+                let follower = Follower { shared, analytics, source, partition };
+                serve::spawn("analytics", follower.run(stop))
+            }
+        });
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => {}
+            () = assignments.changed() => {}
+            (partition, _) = crew.ended() => {
+                if crew.keys().all(|(still, _)| still != partition) {
+                    assignments.release(partition);
+                }
+            }
         }
     }
-    tasks.spawn("trim", trim::run(shared.clone(), analytics, shutdown.clone()));
-    tasks.spawn("dispatcher-report", async move {
-        shared.board.report(&shared.log, &shared.clock, &shutdown).await;
-    });
-    tasks.finish().await;
+    crew.finish().await;
+    chores.finish().await;
 }
 
-/// Owns a partition, again and again, for as long as the process runs.
-async fn own(shared: Arc<Shared>, partition: u16, seed: u64, shutdown: Shutdown) {
+async fn report(shared: Arc<Shared>, shutdown: Shutdown) {
+    shared.board.report(&shared.log, &shared.clock, &shutdown).await;
+}
+
+/// Owns a partition's deliveries, again and again, until `stop`: the process ends, or the partition is
+/// another one's.
+async fn own(shared: Arc<Shared>, partition: u16, seed: u64, stop: Shutdown) {
     let mut backoff = Backoff::new();
-    while !shutdown.is_requested() {
-        match Owner::take(shared.clone(), partition, seed, shutdown.clone()).await {
+    while !stop.is_requested() {
+        match Owner::take(shared.clone(), partition, seed, stop.clone()).await {
             Ok(owner) => match owner.run().await {
                 Ok(()) => return,
                 Err(lost) => {
-                    tracing::error!(
-                        partition,
-                        error = chain(&lost),
-                        "deliveries have another owner"
-                    );
+                    let error = chain(&lost);
+                    tracing::warn!(partition, error, "deliveries have another owner");
                 }
             },
             Err(error) => {
-                shared.board.progress(board::Consumer::Webhooks, partition).halted();
-                tracing::error!(
-                    partition,
-                    error = chain(&error),
-                    "deliveries cannot be taken over"
-                );
+                shared.board.progress(Consumer::Webhooks, partition).halted();
+                let error = chain(&error);
+                tracing::error!(partition, error, "deliveries cannot be taken over");
             }
         }
         tokio::select! {
             biased;
-            () = shutdown.requested() => return,
+            () = stop.requested() => return,
             () = backoff.wait() => {}
         }
     }

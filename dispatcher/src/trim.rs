@@ -17,7 +17,7 @@ use crate::partition::Shared;
 /// How often the logs are looked at.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Trims every partition, again and again, until `shutdown`.
+/// Trims the partitions of this process, again and again, until `shutdown`.
 pub(crate) async fn run(shared: Arc<Shared>, analytics: Analytics, shutdown: Shutdown) {
     loop {
         tokio::select! {
@@ -31,9 +31,9 @@ pub(crate) async fn run(shared: Arc<Shared>, analytics: Analytics, shutdown: Shu
     }
 }
 
-/// One look at every partition of both logs.
+/// One look at both logs.
 pub(crate) async fn pass(shared: &Shared, analytics: &Analytics) -> Result<(), Error> {
-    for partition in 0..shared.log.partitions() {
+    for partition in shared.board.owned() {
         let shard = Shard { group: Group::Webhooks, partition };
         let webhooks = shared.state.head(shard).await?.next_offset;
         let counted = analytics.position(Source::Outcomes, partition).await?.next;

@@ -29,6 +29,11 @@ impl Board {
         all.insert(partition, figures);
     }
 
+    /// Forgets a partition that is another's now.
+    pub(crate) fn remove(&self, partition: u16) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+    }
+
     /// The figures of every partition that has decided anything.
     pub(crate) fn all(&self) -> Vec<(u16, Figures)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

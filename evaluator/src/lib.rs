@@ -5,6 +5,8 @@
 //!
 //! Invariants:
 //! - A partition has one owner at a time; what an earlier owner still commits is refused by its epoch.
+//!   Which partitions are this process's, the log says ([`storage::log::Assignments`]); nothing is
+//!   kept on disk here, so a partition can move at any moment.
 //! - Records are decided in log order, each once: the offset moves in the same atomic write set as
 //!   the rows and outcomes it led to (F1). What fails is dropped and decided again from the head.
 //! - Nothing is ever skipped: a record of an unknown kind or version, another log's identity, or an
@@ -28,15 +30,17 @@ mod running;
 mod stop;
 mod sweep;
 mod term;
+mod troubles;
 
 use std::sync::Arc;
 
 use engine::Settings;
-use serve::{Clock, Health, Shutdown};
+use serve::{Clock, Crew, Health, Shutdown};
 use storage::{EventLog, StateStore};
 
 pub use crate::config::Config;
 use crate::partition::Context;
+use crate::troubles::Troubles;
 
 /// What the evaluator works with.
 #[derive(Clone)]
@@ -53,28 +57,33 @@ pub struct EvaluatorParts {
     pub config: Config,
 }
 
-/// Owns every partition of the log until `shutdown` is requested; returns when everything decided is
-/// committed.
+/// The name under which evaluators share the partitions among themselves.
+const GROUP: &str = "evaluator";
+
+/// Owns the partitions of the log that are this process's until `shutdown` is requested; returns when
+/// everything decided is committed. Dropped, it ends as a process does that dies.
 pub async fn run(parts: EvaluatorParts, shutdown: Shutdown) {
     let EvaluatorParts { log, state, clock, health, config } = parts;
-    let check = health.register("evaluator");
-    check.set_ready(true, "");
     let settings = Settings {
         claim_retention_ms: i64::try_from(config.claim_retention.as_ms()).unwrap_or(i64::MAX),
         holds_per_step: config.holds_per_step,
     };
-    let partitions = log.partitions();
+    let mut assignments = log.assignments(GROUP);
+    let troubles = Troubles::new(health.register("evaluator"));
     let board = board::Board::default();
-    let context = Arc::new(Context { log, state, clock, config, settings, check, board });
-    let owners: Vec<_> = (0..partitions)
-        .map(|number| {
-            let work = partition::work(context.clone(), number, shutdown.clone());
-            serve::spawn("partition", work)
-        })
-        .collect();
-    let _sampler = running::Running::spawn("evaluator-gauges", metrics::sample(context));
-    for owner in owners {
-        // A panic was logged and made health bad where it happened; the others still drain.
-        let _ = owner.await;
+    let context = Arc::new(Context { log, state, clock, config, settings, troubles, board });
+    let mut owners = Crew::new();
+    let _sampler = running::Running::spawn("evaluator-gauges", metrics::sample(context.clone()));
+    while !shutdown.is_requested() {
+        owners.keep(&assignments.borrow(), |partition, stop| {
+            serve::spawn("partition", partition::work(context.clone(), partition, stop))
+        });
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => {}
+            () = assignments.changed() => {}
+            partition = owners.ended() => assignments.release(partition),
+        }
     }
+    owners.finish().await;
 }

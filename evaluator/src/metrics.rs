@@ -51,9 +51,9 @@ pub(crate) fn taken_over() {
     counter!(TAKEOVERS).increment(1);
 }
 
-/// A partition stopped for good.
-pub(crate) fn halted() {
-    gauge!(HALTED).increment(1.0);
+/// So many partitions of this process need an operator.
+pub(crate) fn halted(partitions: usize) {
+    gauge!(HALTED).set(partitions as f64);
 }
 
 /// A batch was decided.

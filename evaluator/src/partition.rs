@@ -1,18 +1,19 @@
-//! One partition for as long as the process lives: take over, work, and on failure wait and take over
-//! again.
+//! One partition for as long as it is this process's: take over, work, and on failure wait and take
+//! over again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::Settings;
-use serve::{Check, Clock, Shutdown};
+use serve::{Clock, Shutdown};
 use storage::EventLog;
 use storage::state::{Group, Shard, StateStore};
 
 use crate::board::Board;
 use crate::config::Config;
-use crate::metrics;
 use crate::stop::Stop;
 use crate::term::Term;
+use crate::troubles::{Trouble, Troubles};
 
 /// What all partitions share.
 pub(crate) struct Context {
@@ -21,59 +22,72 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) config: Config,
     pub(crate) settings: Settings,
-    pub(crate) check: Check,
+    pub(crate) troubles: Troubles,
     pub(crate) board: Board,
 }
 
-/// Works on `partition` until `shutdown` is requested, or it must be left to another owner.
-pub(crate) async fn work(context: Arc<Context>, partition: u16, shutdown: Shutdown) {
+/// Works on `partition` until `stop` is requested, because the process ends or the partition moves to
+/// another one; whatever else ends a term, the next one follows.
+pub(crate) async fn work(context: Arc<Context>, partition: u16, stop: Shutdown) {
     let shard = Shard { group: Group::Evaluator, partition };
     let mut wait = context.config.retry_first.0;
-    loop {
-        let (stop, committed_any) = own(&context, shard, &shutdown).await;
+    while !stop.is_requested() {
+        let (end, committed_any) = own(&context, shard, &stop).await;
         if committed_any {
             wait = context.config.retry_first.0;
         }
-        match stop {
-            Stop::Drained => return,
-            Stop::SteppedDown => {
-                tracing::warn!(partition, "another owner has taken over, stepping down");
-                context.check.set_ready(false, "a partition was taken over by another owner");
-                return;
-            }
-            Stop::Halted(halt) => return halted(&context, partition, &halt, &shutdown).await,
-            Stop::Failed(error) => {
-                tracing::warn!(
-                    partition,
-                    error = &error as &dyn std::error::Error,
-                    "partition failed, taking over again"
-                );
-            }
-        }
+        let Some(pause) = pause_after(&context, partition, end, &mut wait) else { break };
         tokio::select! {
             biased;
-            () = shutdown.requested() => return,
-            () = tokio::time::sleep(wait) => {}
+            () = stop.requested() => {}
+            () = tokio::time::sleep(pause) => {}
         }
-        wait = (wait * 2).min(context.config.retry_max.0);
     }
+    context.troubles.clear(partition);
+    context.board.remove(partition);
 }
 
 /// One ownership term, and whether it committed anything.
-async fn own(context: &Arc<Context>, shard: Shard, shutdown: &Shutdown) -> (Stop, bool) {
+async fn own(context: &Arc<Context>, shard: Shard, stop: &Shutdown) -> (Stop, bool) {
     match Term::open(context.clone(), shard).await {
         Ok(mut term) => {
-            let stop = term.run(shutdown).await;
-            (stop, term.committed_any())
+            context.troubles.clear(shard.partition);
+            let end = term.run(stop).await;
+            (end, term.committed_any())
         }
-        Err(stop) => (stop, false),
+        Err(end) => (end, false),
     }
 }
 
-/// Says so, loudly, and stays so: an operator must look, and the other partitions go on.
-async fn halted(context: &Context, partition: u16, halt: &crate::stop::Halt, shutdown: &Shutdown) {
-    tracing::error!(partition, error = halt as &dyn std::error::Error, "partition halted");
-    context.check.set_ready(false, "a partition is halted, see the log");
-    metrics::halted();
-    shutdown.requested().await;
+/// How long to wait before the next term; `None` where none is to follow. `wait` is the pause after a
+/// failure, which doubles.
+fn pause_after(
+    context: &Context,
+    partition: u16,
+    end: Stop,
+    wait: &mut Duration,
+) -> Option<Duration> {
+    match end {
+        Stop::Drained => None,
+        Stop::SteppedDown => {
+            tracing::warn!(partition, "another owner has taken over, stepping down");
+            context.troubles.put(partition, Trouble::Fenced);
+            // Who of the two it is to be is known by then: one of them is asked to stop.
+            Some(context.config.retry_max.0)
+        }
+        Stop::Halted(halt) => {
+            let error = &halt as &dyn std::error::Error;
+            tracing::error!(partition, error, "partition halted");
+            context.troubles.put(partition, Trouble::Halted);
+            // For as long as the process has the partition: an operator must look.
+            Some(Duration::MAX)
+        }
+        Stop::Failed(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(partition, error, "partition failed, taking over again");
+            let pause = *wait;
+            *wait = (pause * 2).min(context.config.retry_max.0);
+            Some(pause)
+        }
+    }
 }

@@ -10,12 +10,26 @@ use serde_json::json;
 
 use crate::node::{Node, Organization, eventually};
 
+/// The quickstart's rule gives a fifth of 1.00, and an aktvator at most so many cents a month.
+const AKTVATOR_MONTH_MAX: i64 = 50_000;
+
 /// Events acknowledged so far, by idempotency key.
 type Acknowledged = Mutex<BTreeSet<String>>;
 
+/// What the senders do.
+#[derive(Clone, Copy)]
+pub(crate) struct Load<'a> {
+    /// Where they push to, each to the next of them.
+    pub(crate) edges: &'a [String],
+    pub(crate) shop: &'a Organization,
+    /// From one batch of a sender to its next.
+    pub(crate) pause: Duration,
+}
+
 /// Sends batches of new events until `stop`; a batch that is not acknowledged is sent again until it
 /// is or `stop` is set.
-fn send(node: &str, shop: &Organization, sender: usize, stop: &AtomicBool, kept: &Acknowledged) {
+fn send(load: Load<'_>, sender: usize, stop: &AtomicBool, kept: &Acknowledged) {
+    let (edge, shop) = (&load.edges[sender % load.edges.len()], load.shop);
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(10)))
@@ -27,7 +41,7 @@ fn send(node: &str, shop: &Organization, sender: usize, stop: &AtomicBool, kept:
         let body = json!(events).to_string();
         let acknowledged = || {
             let answer = agent
-                .post(format!("{node}/events/ingest/batch"))
+                .post(format!("{edge}/events/ingest/batch"))
                 .header("authorization", format!("Bearer {}", shop.name("apiKey")))
                 .header("content-type", "application/json")
                 .send(&body);
@@ -43,30 +57,31 @@ fn send(node: &str, shop: &Organization, sender: usize, stop: &AtomicBool, kept:
         if stop.load(Ordering::Relaxed) {
             return;
         }
+        thread::sleep(load.pause);
     }
 }
 
 /// Runs `disturb` while four senders are at work; what they were acknowledged.
-fn under_load(
-    node: &mut Node,
-    shop: &Organization,
-    disturb: impl FnOnce(&mut Node),
-) -> BTreeSet<String> {
+pub(crate) fn under_load(load: Load<'_>, disturb: impl FnOnce()) -> BTreeSet<String> {
     let (stop, kept) = (AtomicBool::new(false), Acknowledged::default());
-    let url = node.url("");
     thread::scope(|scope| {
         for sender in 0..4 {
-            let (url, stop, kept) = (&url, &stop, &kept);
-            scope.spawn(move || send(url, shop, sender, stop, kept));
+            let (stop, kept) = (&stop, &kept);
+            scope.spawn(move || send(load, sender, stop, kept));
         }
-        disturb(node);
+        disturb();
         stop.store(true, Ordering::Relaxed);
     });
     kept.into_inner().expect("not poisoned")
 }
 
-/// Every acknowledged event is decided, and the money adds up to the events decided.
-fn assert_all_there(shop: &Organization, acknowledged: &BTreeSet<String>) {
+/// Every acknowledged event is decided, and the money adds up to the events decided: 20 cents for each, as
+/// far as `money_max` cents go.
+pub(crate) fn assert_all_there(
+    shop: &Organization,
+    acknowledged: &BTreeSet<String>,
+    money_max: i64,
+) {
     let wallet = format!("/organizations/{}/wallet", shop.name("organizationId"));
     let decided = eventually("all events", || {
         let (mut seen, mut cursor) = (BTreeSet::new(), String::new());
@@ -83,26 +98,17 @@ fn assert_all_there(shop: &Organization, acknowledged: &BTreeSet<String>) {
         }
         acknowledged.is_subset(&seen).then_some(seen)
     });
-    // A fifth of 1.00 each; the aktvator's month is capped at 500.00.
-    let wanted = (decided.len() as i64 * 20).min(50_000);
+    let wanted = (decided.len() as i64 * 20).min(money_max);
     assert_eq!(shop.get(&wallet)["reserved"], wanted);
-}
-
-fn wide_open(node: &Node) -> Organization {
-    let shop = node.organization();
-    let limits = json!({"ingestPerSecond": 1_000_000, "ingestBurst": 1_000_000,
-                        "requestsPerSecond": 1_000_000, "requestsBurst": 1_000_000});
-    let path = format!("/organizations/{}/limits", shop.name("organizationId"));
-    let (status, body) = node.operator().call(ureq::http::Method::PUT, &path, Some(&limits));
-    assert_eq!(status, 200, "{body}");
-    shop
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_or_doubled_under_kill_9() {
     let mut node = Node::start();
-    let shop = wide_open(&node);
-    let acknowledged = under_load(&mut node, &shop, |node| {
+    let shop = node.unlimited_organization();
+    let edges = [node.url("")];
+    let load = Load { edges: &edges, shop: &shop, pause: Duration::ZERO };
+    let acknowledged = under_load(load, || {
         for _ in 0..3 {
             thread::sleep(Duration::from_millis(300));
             node.crash_and_restart();
@@ -110,18 +116,20 @@ fn nothing_acknowledged_is_lost_or_doubled_under_kill_9() {
         thread::sleep(Duration::from_millis(300));
     });
     assert!(!acknowledged.is_empty());
-    assert_all_there(&shop, &acknowledged);
+    assert_all_there(&shop, &acknowledged, AKTVATOR_MONTH_MAX);
 }
 
 #[test]
 fn sigterm_drains_and_exits_cleanly() {
     let mut node = Node::start();
-    let shop = wide_open(&node);
-    let acknowledged = under_load(&mut node, &shop, |node| {
+    let shop = node.unlimited_organization();
+    let edges = [node.url("")];
+    let load = Load { edges: &edges, shop: &shop, pause: Duration::ZERO };
+    let acknowledged = under_load(load, || {
         thread::sleep(Duration::from_millis(500));
         assert!(node.terminate().success(), "{}", node.log());
     });
     assert!(!acknowledged.is_empty());
     node.restart();
-    assert_all_there(&shop, &acknowledged);
+    assert_all_there(&shop, &acknowledged, AKTVATOR_MONTH_MAX);
 }

@@ -163,13 +163,26 @@ impl Node {
     pub(crate) fn organization_with(&self, extra: &[&str]) -> Organization {
         let extra = [&["--format", "json"], extra].concat();
         let names = serde_json::from_slice(&self.quickstart(&extra).stdout).expect("JSON");
-        Organization { names, base: self.url(""), agent: agent() }
+        Organization { names, base: self.url(""), edge: self.url(""), agent: agent() }
     }
 
     /// The API as the operator.
     pub(crate) fn operator(&self) -> Organization {
         let names = serde_json::json!({"apiKey": self.operator_token()});
-        Organization { names, base: self.url(""), agent: agent() }
+        Organization { names, base: self.url(""), edge: self.url(""), agent: agent() }
+    }
+
+    /// The quickstart's organization, which no rate limit stops.
+    pub(crate) fn unlimited_organization(&self) -> Organization {
+        let shop = self.organization();
+        let limits = serde_json::json!({
+            "ingestPerSecond": 1_000_000, "ingestBurst": 1_000_000,
+            "requestsPerSecond": 1_000_000, "requestsBurst": 1_000_000,
+        });
+        let path = format!("/organizations/{}/limits", shop.name("organizationId"));
+        let (status, body) = self.operator().call(Method::PUT, &path, Some(&limits));
+        assert_eq!(status, 200, "{body}");
+        shop
     }
 }
 
@@ -219,10 +232,17 @@ fn agent() -> Agent {
 pub(crate) struct Organization {
     names: Value,
     base: String,
+    /// Where events are pushed.
+    edge: String,
     agent: Agent,
 }
 
 impl Organization {
+    /// From now on events are pushed to this process.
+    pub(crate) fn push_to(&mut self, edge: &Node) {
+        self.edge = edge.url("");
+    }
+
     /// One of quickstart's names, like `campaignId`.
     pub(crate) fn name(&self, name: &str) -> &str {
         self.names[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {}", self.names))
@@ -230,7 +250,8 @@ impl Organization {
 
     /// Any request: status and body.
     pub(crate) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let url = if path.starts_with("http") { path.to_owned() } else { self.base.clone() + path };
+        let base = if path.starts_with("/events/ingest") { &self.edge } else { &self.base };
+        let url = if path.starts_with("http") { path.to_owned() } else { base.clone() + path };
         let request = Request::builder()
             .method(method)
             .uri(url)

@@ -12,6 +12,7 @@ pub mod admin;
 pub mod body;
 mod clock;
 pub mod config;
+mod crew;
 mod health;
 pub mod http;
 pub mod metrics;
@@ -23,6 +24,7 @@ pub mod tls;
 
 pub use body::Body;
 pub use clock::Clock;
+pub use crew::Crew;
 pub use health::{Check, Health};
 pub use shutdown::{Shutdown, listen_for_signals};
 pub use task::spawn;

@@ -19,7 +19,8 @@ const BUCKETS: &[f64] = &[
 /// its consequence, which may be minutes when something is down.
 const DECISION_BUCKETS: &[f64] =
     &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
-/// Upper bounds of what ends in `_size`: items or bytes at once, in powers of four.
+/// Upper bounds of what ends in `_size`, `_records` or `_events`: items or bytes at once, in powers of
+/// four.
 const SIZE_BUCKETS: &[f64] =
     &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
 
@@ -89,7 +90,9 @@ fn recorder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets(BUCKETS)?
         .set_buckets_for_metric(matches("_decision_seconds"), DECISION_BUCKETS)?
         .set_buckets_for_metric(matches("_lag_seconds"), DECISION_BUCKETS)?
-        .set_buckets_for_metric(matches("_size"), SIZE_BUCKETS)
+        .set_buckets_for_metric(matches("_size"), SIZE_BUCKETS)?
+        .set_buckets_for_metric(matches("_records"), SIZE_BUCKETS)?
+        .set_buckets_for_metric(matches("_events"), SIZE_BUCKETS)
 }
 
 #[cfg(test)]
@@ -104,12 +107,16 @@ mod tests {
             ::metrics::histogram!("x_request_seconds").record(0.02);
             ::metrics::histogram!("x_event_to_decision_seconds").record(20.0);
             ::metrics::histogram!("x_batch_size").record(5.0);
+            ::metrics::histogram!("x_batch_records").record(900.0);
+            ::metrics::histogram!("x_batch_events").record(900.0);
         });
         let text = handle.render();
         for line in [
             r#"x_request_seconds_bucket{le="0.025"} 1"#,
             r#"x_event_to_decision_seconds_bucket{le="30"} 1"#,
             r#"x_batch_size_bucket{le="16"} 1"#,
+            r#"x_batch_records_bucket{le="1024"} 1"#,
+            r#"x_batch_events_bucket{le="1024"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -10,7 +10,8 @@ use schemas::proto::{self, outcome::Body};
 use schemas::time::Timestamp;
 use serve::config::Span;
 use storage::analytics::{
-    AnalyticsFault, FaultyAnalytics, Granularity, Metrics, PerformanceQuery, SqliteAnalytics,
+    AnalyticsFault, FaultyAnalytics, Granularity, Metrics, PerformanceQuery, Source,
+    SqliteAnalytics,
 };
 use storage::fault::{Action, Faults, Op, Step};
 use storage::{Analytics, Kind, Topic};
@@ -137,6 +138,38 @@ async fn counted_once_over_restarts() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     running.stop().await;
     assert_eq!(totals(&world).await, WANT);
+}
+
+/// A trickle is taken in once per linger, a batch's worth as soon as it is there.
+#[tokio::test(start_paused = true)]
+async fn facts_are_gathered_before_they_are_taken_in() {
+    let mut world = World::new();
+    world.config.analytics_linger = Span::from_secs(1);
+    world.config.batch_records = 50;
+    let partition = scope(5).partition(PARTITIONS);
+    let (transport, _) = scripted(|_| Reply::status(200));
+    let running = world.start(transport);
+    let next = async || {
+        let applied = world.analytics.position(Source::Outcomes, partition).await;
+        applied.expect("a position").next
+    };
+    let mut taken = vec![0];
+    for n in 0..50 {
+        world.tell(partition, vec![event(n, "rewarded", &[10])]).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        taken.push(next().await);
+    }
+    taken.dedup();
+    assert!((4..=6).contains(&taken.len()), "{taken:?}");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(next().await, 50);
+
+    world.tell(partition, (100..160).map(|n| event(n, "rewarded", &[10])).collect()).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(next().await, 100);
+    // What has not waited long enough is taken in before the end all the same.
+    running.stop().await;
+    assert_eq!(next().await, 110);
 }
 
 /// Nothing is let go before its retention or before both consumers have followed it.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod loads;
+mod moving;
 mod recovery;
 mod support;
 mod throughput;
