@@ -1,6 +1,6 @@
 # Recipes for people; `scripts/test` needs none of them.
 
-# All tests.
+# All tests, with servers and without.
 test:
     ./scripts/test
 
@@ -22,3 +22,7 @@ lint:
     cargo fmt --all
     cargo clippy --workspace --all-targets -- -D warnings
     cargo deny check bans licenses sources
+
+# The servers for tests: `just services up`, `down` or `status`.
+services action:
+    ./scripts/services {{action}}
