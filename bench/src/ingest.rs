@@ -1,6 +1,7 @@
 //! `bench ingest`: durable ingest in a closed loop, single events and batches, each round beside
 //! the floor: a bare hyper handler in a process of its own that parses the same body and stores
-//! nothing. Rounds alternate, so that a drift of the machine meets both.
+//! nothing; on servers, beside one that also waits until the same broker has it. Rounds alternate, so
+//! that a drift of the machine meets both.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use crate::api::{self, Organization};
 use crate::connection::{Connection, post};
 use crate::server::Server;
+use crate::servers::Servers;
 
 /// Options of `bench ingest`.
 #[derive(clap::Args)]
@@ -38,6 +40,8 @@ pub(crate) struct Ingest {
     /// Connections of the batch rounds.
     #[arg(long, default_value_t = 8)]
     batch_connections: usize,
+    #[command(flatten)]
+    servers: Servers,
 }
 
 /// One kind of load: what is sent where.
@@ -65,8 +69,10 @@ pub(crate) fn run(options: &Ingest) -> Result<(), String> {
     let data_dir = options.work.join("data");
     let _ = std::fs::remove_dir_all(&options.work);
     std::fs::create_dir_all(&data_dir).map_err(|e| format!("{}: {e}", data_dir.display()))?;
-    let floor = FloorProcess::start()?;
-    let server = Server::start(&options.server, &data_dir)?;
+    let floor = FloorProcess::start(&[])?;
+    let stored = options.servers.kafka.as_deref().map(stored_floor).transpose()?;
+    let config = options.servers.install(&options.server, &data_dir)?;
+    let server = Server::start(&options.server, &data_dir, config)?;
     let organization =
         api::organization(&server.address(), &server.operator_token()?, 1_000_000_000)?;
     let campaign = api::campaign(&organization.api, &rulebook())?;
@@ -81,11 +87,17 @@ pub(crate) fn run(options: &Ingest) -> Result<(), String> {
         .map_err(|e| e.to_string())?;
     let mut unique = 0;
     for round in 1..=options.rounds {
-        let floor = runtime.block_on(measure(&bare, &mut unique))?;
+        let bare = runtime.block_on(measure(&bare, &mut unique))?;
+        print_round(round, "floor, no store", &bare, None);
+        let mut floor = bare;
+        if let Some(stored) = &stored {
+            let stored = Load { address: stored.address.clone(), ..single_copy(&single) };
+            floor = runtime.block_on(measure(&stored, &mut unique))?;
+            print_round(round, "floor, on Kafka", &floor, None);
+        }
         let cpu = server.cpu_seconds();
         let ours = runtime.block_on(measure(&single, &mut unique))?;
         let spent = (server.cpu_seconds() - cpu) / (ours.rate * options.seconds as f64);
-        print_round(round, "floor, no store", &floor, None);
         print_round(round, "single, durable", &ours, Some((ours.rate / floor.rate, spent)));
         let cpu = server.cpu_seconds();
         let ours = runtime.block_on(measure(&batch, &mut unique))?;
@@ -216,6 +228,12 @@ fn print_round(round: usize, what: &str, ours: &Round, against: Option<(f64, f64
     );
 }
 
+/// The minimal handler that stores on the same broker.
+fn stored_floor(kafka: &str) -> Result<FloorProcess, String> {
+    let topic = format!("bench_{}.floor", std::process::id());
+    FloorProcess::start(&["--kafka", kafka, "--topic", &topic])
+}
+
 /// `bench floor` as a process of its own, ended when dropped.
 struct FloorProcess {
     child: Child,
@@ -223,10 +241,11 @@ struct FloorProcess {
 }
 
 impl FloorProcess {
-    fn start() -> Result<Self, String> {
+    fn start(arguments: &[&str]) -> Result<Self, String> {
         let this = std::env::current_exe().map_err(|e| e.to_string())?;
         let mut child = Command::new(this)
             .arg("floor")
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|e| format!("the floor cannot be started: {e}"))?;

@@ -14,6 +14,7 @@ mod floor;
 mod ingest;
 mod replay;
 mod server;
+mod servers;
 
 use clap::{Parser, Subcommand};
 

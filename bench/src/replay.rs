@@ -20,6 +20,7 @@ use crate::api::{self, Api, Organization};
 use crate::cdnow::{self, Purchase};
 use crate::connection::{Connection, post};
 use crate::server::Server;
+use crate::servers::Servers;
 
 /// How many aktvators share the customers.
 const AKTVATORS: usize = 97;
@@ -70,6 +71,8 @@ pub(crate) struct Replay {
     /// Of the shuffle and of the moments (chaos run).
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    servers: Servers,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -95,7 +98,8 @@ pub(crate) fn run(options: &Replay) -> Result<(), String> {
     let _ = std::fs::remove_dir_all(&options.work);
     std::fs::create_dir_all(&data_dir).map_err(|e| format!("{}: {e}", data_dir.display()))?;
 
-    let mut server = Server::start(&options.server, &data_dir)?;
+    let config = options.servers.install(&options.server, &data_dir)?;
+    let mut server = Server::start(&options.server, &data_dir, config)?;
     let scenario = set_up(&server, options.chaos, purchases.len())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,5 +1,6 @@
 //! The server under test: started in a data directory of its own on loopback, killed, started again.
 
+use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,17 +15,22 @@ const READY_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Server {
     binary: PathBuf,
     data_dir: PathBuf,
+    config: Option<PathBuf>,
     ports: [u16; 3],
     child: Child,
 }
 
 impl Server {
     /// Starts `binary` on free ports in `data_dir` and waits until it is ready.
-    pub(crate) fn start(binary: &Path, data_dir: &Path) -> Result<Self, String> {
+    pub(crate) fn start(
+        binary: &Path,
+        data_dir: &Path,
+        config: Option<PathBuf>,
+    ) -> Result<Self, String> {
         let ports = free_ports()?;
-        let child = spawn(binary, data_dir, ports)?;
-        let mut server =
-            Self { binary: binary.to_owned(), data_dir: data_dir.to_owned(), ports, child };
+        let child = spawn(binary, data_dir, config.as_deref(), ports)?;
+        let (binary, data_dir) = (binary.to_owned(), data_dir.to_owned());
+        let mut server = Self { binary, data_dir, config, ports, child };
         server.wait_ready()?;
         Ok(server)
     }
@@ -56,7 +62,7 @@ impl Server {
     pub(crate) fn kill_and_restart(&mut self) -> Result<(), String> {
         self.child.kill().map_err(|e| format!("kill: {e}"))?;
         self.child.wait().map_err(|e| format!("wait: {e}"))?;
-        self.child = spawn(&self.binary, &self.data_dir, self.ports)?;
+        self.child = spawn(&self.binary, &self.data_dir, self.config.as_deref(), self.ports)?;
         self.wait_ready()
     }
 
@@ -82,13 +88,19 @@ impl Drop for Server {
     }
 }
 
-fn spawn(binary: &Path, data_dir: &Path, ports: [u16; 3]) -> Result<Child, String> {
+fn spawn(
+    binary: &Path,
+    data_dir: &Path,
+    config: Option<&Path>,
+    ports: [u16; 3],
+) -> Result<Child, String> {
     let [public, redirect, admin] = ports.map(|port| format!("127.0.0.1:{port}"));
     Command::new(binary)
         .arg("serve")
         .args(["--listen", &public, "--redirect-listen", &redirect, "--admin-listen", &admin])
         .arg("--data-dir")
         .arg(data_dir)
+        .args(config.into_iter().flat_map(|path| [OsStr::new("--config"), path.as_os_str()]))
         .stdout(Stdio::null())
         .stderr(Stdio::from(log_file(data_dir)?))
         .spawn()
