@@ -29,17 +29,27 @@ pub(crate) async fn options() -> &'static CqlOptions {
     OPTIONS
         .get_or_init(|| async {
             drop_old().await;
-            let options = CqlOptions {
-                nodes: vec![address()],
-                keyspace: fresh_name(),
-                replication: 1,
-                buckets: 5,
-                ..CqlOptions::default()
-            };
-            cql::migrate(&options).await.unwrap();
-            options
+            fresh().await
         })
         .await
+}
+
+/// A keyspace of one's own, migrated; to be left with [`leave`].
+pub(crate) async fn fresh() -> CqlOptions {
+    let options = CqlOptions {
+        nodes: vec![address()],
+        keyspace: fresh_name(),
+        replication: 1,
+        buckets: 5,
+        ..CqlOptions::default()
+    };
+    cql::migrate(&options).await.unwrap();
+    options
+}
+
+/// Drops it.
+pub(crate) async fn leave(options: &CqlOptions) {
+    run(&format!("DROP KEYSPACE \"{}\"", options.keyspace)).await;
 }
 
 /// Runs one statement outside of every keyspace.
