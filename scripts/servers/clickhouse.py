@@ -10,6 +10,7 @@ result is sent when it is whole, and there are no replicated tables (`Code: 225`
 """
 import argparse
 import contextlib
+import faulthandler
 import http.server
 import os
 import re
@@ -220,6 +221,7 @@ def main():
     arguments.add_argument("--listen", required=True)
     arguments.add_argument("--data", required=True)
     given = arguments.parse_args()
+    faulthandler.enable()  # the engine is native code: where it crashes, the log says where
     os.makedirs(given.data, exist_ok=True)
     Handler.engine = Engine(given.data)
     host, port = given.listen.rsplit(":", 1)
