@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cluster;
+mod composition;
 mod crash;
 mod disk;
 mod main_path;
