@@ -16,7 +16,7 @@ use schemas::view::EventView;
 use crate::ControlParts;
 use crate::call::{Call, Reply};
 use crate::error;
-use crate::history::{self, Listed, Place};
+use crate::history::{self, Listed};
 use crate::page::{Listing, PAGE};
 use crate::query::{Filter, Query};
 use crate::route::{Access, Answer, Route, parameter};
@@ -82,26 +82,28 @@ impl Listed for Decided {
     async fn load(
         parts: &ControlParts,
         scope: Scope,
+        first: u64,
         row: &proto::IndexRow,
-        range: Range<usize>,
+        places: Range<usize>,
     ) -> Result<Vec<Option<Self>>, ApiError> {
         // An empty place is that of an event forgotten since.
-        let (places, is_taken) = (&row.ids[range], |id: &&bytes::Bytes| !id.is_empty());
-        let ids = places.iter().filter(is_taken).map(|id| ConversionEventId::from_proto(id));
-        let keys: Option<Vec<Key>> = ids.map(|id| Some(Key::Event(scope, id?))).collect();
+        let (ids, is_taken) = (&row.ids[places.clone()], |id: &&bytes::Bytes| !id.is_empty());
+        let taken = ids.iter().filter(is_taken).map(|id| ConversionEventId::from_proto(id));
+        let keys: Option<Vec<Key>> = taken.map(|id| Some(Key::Event(scope, id?))).collect();
         let rows = parts.rows(scope, &keys.ok_or_else(ApiError::internal)?).await?;
-        // A key that was used again after its retention is listed by a later row.
-        let is_its = |event: &proto::EventRow| event.offset <= row.last_offset;
-        let mut rows = rows.into_iter().map(|event: Option<proto::EventRow>| event.filter(is_its));
-        let next = |id| is_taken(&id).then(|| rows.next().flatten()).flatten();
-        places.iter().map(next).map(|event| event.map(Self::of).transpose()).collect()
+        let mut rows = rows.into_iter();
+        let next = |(place, id)| {
+            let row: proto::EventRow = is_taken(&id).then(|| rows.next().flatten()).flatten()?;
+            // A key that was used again after its retention has another place.
+            (row.position == first + place as u64).then_some(row)
+        };
+        places.zip(ids).map(next).map(|event| event.map(Self::of).transpose()).collect()
     }
 
-    async fn find(parts: &ControlParts, scope: Scope, id: &str) -> Result<Option<Place>, ApiError> {
+    async fn find(parts: &ControlParts, scope: Scope, id: &str) -> Result<Option<u64>, ApiError> {
         let Ok(id) = id.parse::<ConversionEventId>() else { return Ok(None) };
         let row: Option<proto::EventRow> = parts.row(&Key::Event(scope, id)).await?;
-        let Some(row) = row else { return Ok(None) };
-        history::find_id::<Self>(parts, scope, row.offset, &id.to_bytes()).await
+        Ok(row.map(|row| row.position))
     }
 }
 

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use crate::ControlParts;
 use crate::call::{Call, Reply};
 use crate::events::passes;
-use crate::history::{self, Listed, Place};
+use crate::history::{self, Listed};
 use crate::page::{Listing, PAGE};
 use crate::query::Filter;
 use crate::route::{Access, Answer, Route, parameter};
@@ -144,22 +144,19 @@ impl Listed for proto::RewardRow {
     async fn load(
         parts: &ControlParts,
         scope: Scope,
+        _: u64,
         row: &proto::IndexRow,
-        range: Range<usize>,
+        places: Range<usize>,
     ) -> Result<Vec<Option<Self>>, ApiError> {
-        let ids = row.ids[range].iter().map(|id| RewardId::from_proto(id));
+        let ids = row.ids[places].iter().map(|id| RewardId::from_proto(id));
         let keys: Option<Vec<Key>> = ids.map(|id| Some(Key::Reward(scope, id?))).collect();
         parts.rows(scope, &keys.ok_or_else(ApiError::internal)?).await
     }
 
-    async fn find(parts: &ControlParts, scope: Scope, id: &str) -> Result<Option<Place>, ApiError> {
+    async fn find(parts: &ControlParts, scope: Scope, id: &str) -> Result<Option<u64>, ApiError> {
         let Ok(id) = id.parse::<RewardId>() else { return Ok(None) };
         let reward: Option<Self> = parts.row(&Key::Reward(scope, id)).await?;
-        let event = reward.and_then(|reward| ConversionEventId::from_proto(&reward.event_id));
-        let Some(event) = event else { return Ok(None) };
-        let event: Option<proto::EventRow> = parts.row(&Key::Event(scope, event)).await?;
-        let Some(event) = event else { return Ok(None) };
-        history::find_id::<Self>(parts, scope, event.offset, &id.to_bytes()).await
+        Ok(reward.map(|reward| reward.position))
     }
 }
 

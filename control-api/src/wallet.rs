@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 
 use crate::call::{Call, Input, MODE, Reply};
 use crate::events::passes;
-use crate::history::{self, Listed, Place};
+use crate::history::{self, Listed};
 use crate::organizations;
 use crate::page::{Listing, PAGE};
 use crate::query::{Filter, PageAsked};
@@ -319,14 +319,15 @@ impl Listed for proto::LedgerTransaction {
     async fn load(
         _: &ControlParts,
         _: Scope,
+        _: u64,
         row: &proto::LedgerRow,
-        range: Range<usize>,
+        places: Range<usize>,
     ) -> Result<Vec<Option<Self>>, ApiError> {
-        Ok(row.transactions[range].iter().cloned().map(Some).collect())
+        Ok(row.transactions[places].iter().cloned().map(Some).collect())
     }
 
     /// Transactions are not found by their id.
-    async fn find(_: &ControlParts, _: Scope, _: &str) -> Result<Option<Place>, ApiError> {
+    async fn find(_: &ControlParts, _: Scope, _: &str) -> Result<Option<u64>, ApiError> {
         Ok(None)
     }
 }

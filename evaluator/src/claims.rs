@@ -36,6 +36,7 @@ const SCOPE_LEN: usize = 17;
 pub(crate) struct Claims {
     filter: Filter,
     bytes_max: usize,
+    kinds: Kinds,
     state: State,
 }
 
@@ -61,7 +62,7 @@ impl Claims {
         let (sender, pages) = mpsc::channel(PAGES_QUEUED_MAX);
         let scan = Running::spawn("claim-scan", scan(state, shard, sender));
         let state = State::Rebuilding { pages, _scan: scan };
-        Self { filter: Filter::default(), bytes_max, state }
+        Self { filter: Filter::default(), bytes_max, kinds: Kinds::new(), state }
     }
 
     /// True where no row of this key was ever written, committed or not.
@@ -71,8 +72,8 @@ impl Claims {
     }
 
     /// A decision writes this key.
-    pub(crate) fn note(&mut self, key: &Key) {
-        if let Some(hash) = hash_of(key) {
+    pub(crate) fn note(&mut self, key: &[u8]) {
+        if let Some(hash) = hash_of_bytes(key, &self.kinds) {
             self.add(hash);
         }
     }
@@ -112,7 +113,8 @@ impl Claims {
     }
 
     fn add(&mut self, hash: u64) {
-        if matches!(self.state, State::Off) {
+        // A counter is written again and again, and must not fill the filter with itself.
+        if matches!(self.state, State::Off) || self.filter.may_contain(hash) {
             return;
         }
         self.filter.add(hash);
@@ -180,6 +182,7 @@ pub(crate) fn end_of_keys() -> Bytes {
 }
 
 /// The kinds of row that new events ask for and mostly do not find, as bytes of a key.
+#[derive(Debug)]
 struct Kinds {
     event: u8,
     /// Ascending.

@@ -23,7 +23,7 @@ use crate::running::Running;
 /// Bytes to make room for per outcome, before their lengths are known.
 const OUTCOME_LEN: usize = 256;
 
-/// One write set, as far as it is decided.
+/// One write set on its way.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) set: WriteSet,
@@ -36,30 +36,28 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Nothing decided yet of `batch`, after which the head will be `head`.
-    pub(crate) fn new(head: Head, batch: &Batch) -> Self {
+    /// What `batch` came to, after which the head is `head`.
+    pub(crate) fn new(head: Head, batch: &Batch, verdict: Verdict) -> Self {
+        let Head { seq, next_offset, log_identity, fold_time_ms } = head;
+        let Verdict { writes: rows, outcomes, appends, .. } = verdict;
         let conversions = batch.entries.iter();
         let accepted = conversions
             .filter(|entry| matches!(entry.body, Body::Conversion(_)))
             .map(|entry| entry.accepted_at_ms);
-        let set = WriteSet {
-            seq: head.seq,
-            next_offset: head.next_offset,
-            log_identity: head.log_identity,
-            ..WriteSet::default()
-        };
-        let oldest_accepted_ms = accepted.min();
-        Self { set, appends: Vec::new(), decisions: BTreeMap::new(), oldest_accepted_ms }
-    }
-
-    /// Adds what a further part of the batch came to, its writes as bytes too. A row that an earlier
-    /// part wrote holds as this part says.
-    pub(crate) fn extend(&mut self, verdict: Verdict, mut rows: Vec<(Bytes, Option<Bytes>)>) {
-        self.set.fold_time_ms = verdict.fold_time_ms;
-        self.set.rows.append(&mut rows);
-        self.set.outcomes.append(&mut encode(&verdict.outcomes));
-        metrics::count(&mut self.decisions, &verdict.outcomes);
-        self.appends.extend(verdict.appends);
+        Self {
+            decisions: metrics::count(&outcomes),
+            oldest_accepted_ms: accepted.min(),
+            appends,
+            set: WriteSet {
+                seq,
+                next_offset,
+                log_identity,
+                fold_time_ms,
+                rows,
+                // At once, while the processor still has them at hand.
+                outcomes: encode(&outcomes),
+            },
+        }
     }
 }
 

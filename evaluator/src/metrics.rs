@@ -111,13 +111,15 @@ pub(crate) async fn sample(context: Arc<Context>) {
     }
 }
 
-/// Adds decisions by code; a repeat counts as what the repeat was, not as what it repeats.
-pub(crate) fn count(decisions: &mut BTreeMap<&'static str, u64>, outcomes: &[Outcome]) {
+/// Decisions by code; a repeat counts as what the repeat was, not as what it repeats.
+pub(crate) fn count(outcomes: &[Outcome]) -> BTreeMap<&'static str, u64> {
+    let mut decisions = BTreeMap::new();
     for outcome in outcomes {
         if let Some(outcome::Body::EventDecided(decided)) = &outcome.body {
             *decisions.entry(label(&decided.code)).or_default() += 1;
         }
     }
+    decisions
 }
 
 /// The code as a label of the closed set.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use engine::key::BLOCK_LEN;
 use engine::{IndexKind, Key};
 use prost::Message;
 use schemas::id::{ConversionEventId, OrganizationId};
@@ -56,11 +57,17 @@ impl Sweep {
             };
             let old = self.old_rows(context, shard, head, scope, room).await?;
             room -= old.len();
-            let last = old.last().map(|(offset, _)| *offset);
+            // A row that grows, or is not old as a whole, is looked at again.
+            let is_done = |row: &IndexRow| {
+                row.ids.len() as u64 == BLOCK_LEN
+                    && row.last_accepted_at_ms < horizon(context, head)
+            };
+            let done = old.iter().take_while(|(_, row)| is_done(row)).last();
+            let last = done.map(|(position, _)| *position);
             let mut commands = Vec::new();
-            for (offset, row) in old {
-                if has_forgettable(context, shard, scope, row).await? {
-                    commands.push(command(context, scope, offset));
+            for (position, row) in old {
+                if has_forgettable(context, shard, scope, row, horizon(context, head)).await? {
+                    commands.push(command(context, scope, position));
                 }
             }
             append(&context.log, shard, commands.into_iter()).await?;
@@ -75,8 +82,8 @@ impl Sweep {
         Ok(true)
     }
 
-    /// The oldest index rows of a scope whose claims may be deleted and that are not looked at yet, at most
-    /// `room`, with the offsets that name them.
+    /// The oldest index rows of a scope with claims that may be deleted and that are not done with, at most
+    /// `room`, with the positions that name them.
     async fn old_rows(
         &self,
         context: &Context,
@@ -90,31 +97,41 @@ impl Sweep {
             from = Key::EventIndex(scope, last + 1).encode();
         }
         let rows = context.state.scan(shard, KeyRange { from, to }, false, room).await?;
-        let age_ms = context.settings.claim_retention_ms.saturating_add(engine::EXPIRY_MARGIN_MS);
-        let horizon = head.fold_time_ms.saturating_sub(age_ms);
+        let horizon = horizon(context, head);
         let mut old = Vec::new();
         for (key, row) in rows {
             let row = IndexRow::decode(row).map_err(corrupt)?;
-            if row.last_accepted_at_ms >= horizon {
+            if row.first_accepted_at_ms >= horizon {
                 break;
             }
-            old.extend(Key::index_offset(&key).map(|offset| (offset, row)));
+            old.extend(Key::index_position(&key).map(|position| (position, row)));
         }
         Ok(old)
     }
 }
 
-/// Does the row list a claim that led to no reward? Those that led to one stay for as long as it does.
+/// Claims accepted before this may be deleted, in milliseconds since the epoch.
+fn horizon(context: &Context, head: Head) -> i64 {
+    let age_ms = context.settings.claim_retention_ms.saturating_add(engine::EXPIRY_MARGIN_MS);
+    head.fold_time_ms.saturating_sub(age_ms)
+}
+
+/// Does the row list a claim accepted before `horizon` that led to no reward? Those that led to one stay for
+/// as long as it does.
 async fn has_forgettable(
     context: &Context,
     shard: Shard,
     scope: Scope,
     row: IndexRow,
+    horizon: i64,
 ) -> Result<bool, Error> {
     let ids = row.ids.iter().filter_map(|id| ConversionEventId::from_proto(id));
     let keys: Vec<Bytes> = ids.map(|id| Key::Event(scope, id).encode()).collect();
     for event in context.state.get(shard, &keys).await?.into_iter().flatten() {
-        let decision = EventRow::decode(event).map_err(corrupt)?.decision;
+        let EventRow { decision, accepted_at_ms, .. } = EventRow::decode(event).map_err(corrupt)?;
+        if accepted_at_ms >= horizon {
+            continue;
+        }
         let mut rules = decision.iter().flat_map(|decision| &decision.rules);
         if rules.all(|rule| rule.reward_id.is_none()) {
             return Ok(true);
@@ -136,13 +153,13 @@ fn scope_of(key: &[u8]) -> Option<Scope> {
     Some(Scope { organization, mode: Mode::from_byte(mode[0])? })
 }
 
-fn command(context: &Context, scope: Scope, index_offset: u64) -> Record {
+fn command(context: &Context, scope: Scope, index_position: u64) -> Record {
     let retention_ms = context.settings.claim_retention_ms;
     Record {
         organization: scope.organization.to_proto(),
         mode: proto::Mode::from(scope.mode).into(),
         accepted_at_ms: context.clock.now_ms(),
-        body: Some(Body::ExpireClaims(ExpireClaims { index_offset, retention_ms })),
+        body: Some(Body::ExpireClaims(ExpireClaims { index_position, retention_ms })),
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Term {
     rows: Rows,
     committer: Committer,
     chores: Chores,
+    /// Number of the last write set that was there when this ownership began.
+    first_seq: u64,
     /// As of the last write set decided, committed or not.
     head: Head,
     /// When the last record decided was accepted.
@@ -46,8 +48,10 @@ impl Term {
         let bounds = context.log.bounds(Topic::Events, shard.partition).await?;
         check(head, bounds).map_err(Stop::Halted)?;
         head.log_identity = bounds.identity;
-        let mut rows = Rows::new(context.state.clone(), shard, &context.config);
-        if let Some(Row::Continuations(records)) = rows.get(Key::Continuations).await?.as_deref() {
+        let (settings, fold_time_ms) = (context.settings, head.fold_time_ms);
+        let mut rows =
+            Rows::new(context.state.clone(), shard, &context.config, settings, fold_time_ms);
+        if let Some(Row::Continuations(records)) = rows.get(Key::Continuations).await? {
             commit::append(&context.log, shard, records.iter().cloned()).await?;
         }
         let committer = Committer::start(&context, shard, epoch);
@@ -63,6 +67,7 @@ impl Term {
             rows,
             committer,
             chores,
+            first_seq: head.seq,
             head,
             accepted_ms,
             next_at,
@@ -134,9 +139,9 @@ impl Term {
     }
 
     /// Decides a batch and hands its write set to the committer.
-    async fn take(&mut self, batch: Batch) -> Result<(), Stop> {
+    async fn take(&mut self, mut batch: Batch) -> Result<(), Stop> {
         if batch.next_offset > self.head.next_offset {
-            let draft = self.decide(&batch).await?;
+            let draft = self.decide(&mut batch).await?;
             self.committer.submit(draft);
         }
         if let Some(offset) = batch.unknown {
@@ -147,42 +152,36 @@ impl Term {
         Ok(())
     }
 
-    async fn decide(&mut self, batch: &Batch) -> Result<Draft, Stop> {
+    async fn decide(&mut self, batch: &mut Batch) -> Result<Draft, Stop> {
         let started = Instant::now();
-        self.head.seq += 1;
-        self.head.next_offset = batch.next_offset;
-        let mut draft = Draft::new(self.head, batch);
+        self.rows.recognise(&mut batch.entries);
+        let slice = self.context.config.slice_records_max.max(1);
         let mut rest = &batch.entries[..];
         while !rest.is_empty() {
-            let within = rest.len().min(self.context.config.slice_records_max.max(1));
-            let (now, later) = rest.split_at(engine::batch_len(&rest[..within]).max(1));
-            let settings = &self.context.settings;
-            let snapshot = self.rows.snapshot(settings, now).await?;
-            let verdict = engine::decide(settings, self.head.fold_time_ms, now, snapshot);
-            self.head.fold_time_ms = verdict.fold_time_ms;
-            // At once, while the processor still has the rows at hand.
-            let bytes = engine::row::encode(&verdict.writes);
-            self.rows.decided(self.head.seq, &verdict.writes, &bytes);
-            draft.extend(verdict, bytes);
-            rest = later;
+            let decided = self.rows.decide(&rest[..rest.len().min(slice)]).await?;
+            rest = &rest[decided..];
             // Deciding is all computation: others on this thread get their turn.
             tokio::task::yield_now().await;
         }
+        let verdict = self.rows.take();
+        self.head.seq += 1;
+        self.head.next_offset = batch.next_offset;
+        self.head.fold_time_ms = verdict.fold_time_ms;
         if let Some(last) = batch.entries.last() {
             self.accepted_ms = last.accepted_at_ms;
         }
         if batch.entries.iter().any(|entry| !matches!(entry.body, Body::Tick)) {
             self.chores.decided();
         }
-        if batch.entries.len() < self.context.config.slice_records_max {
+        if batch.entries.len() < slice {
             self.next_at = started + self.context.config.linger.0;
         }
         metrics::decided(batch, std::mem::take(&mut self.rows.sources), started);
-        Ok(draft)
+        Ok(Draft::new(self.head, batch, verdict))
     }
 
     fn settle(&mut self, result: Result<u64, Error>) -> Result<(), Stop> {
-        self.rows.committed(result?);
+        self.rows.committed(result? - self.first_seq);
         self.committed_any = true;
         self.report();
         Ok(())

@@ -239,7 +239,8 @@ impl Edge {
         })?;
         self.meters.queued(events.len(), arrival.started.elapsed().as_secs_f64());
         let Some(wait) = arrival.asked.wait else { return Ok(Vec::new()) };
-        let placed = Placed { partition, offsets };
+        let accepted_at_ms = arrival.accepted_at.as_ms();
+        let placed = Placed { partition, offsets, accepted_at_ms };
         Ok(self.decisions.wait(arrival.scope, events, &placed, wait).await)
     }
 }

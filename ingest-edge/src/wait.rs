@@ -20,6 +20,15 @@ pub(crate) struct Placed {
     pub(crate) partition: u16,
     /// In the order of the events.
     pub(crate) offsets: Vec<u64>,
+    /// When they were accepted, in milliseconds since the epoch: offsets of one log mean nothing on another.
+    pub(crate) accepted_at_ms: i64,
+}
+
+impl Placed {
+    /// Was the decision in `row` made for the record at `offset`?
+    fn is_of(&self, row: &proto::EventRow, offset: u64) -> bool {
+        (row.offset, row.accepted_at_ms) == (offset, self.accepted_at_ms)
+    }
 }
 
 /// Reads decisions from the committed state.
@@ -57,7 +66,7 @@ impl Decisions {
         match rows {
             Ok(rows) => {
                 let places = events.iter().zip(&placed.offsets).zip(rows);
-                places.map(|((event, offset), row)| fate(event, *offset, row)).collect()
+                places.map(|((event, offset), row)| fate(event, placed, *offset, row)).collect()
             }
             Err(error) => {
                 if !matches!(error, WaitError::Late) {
@@ -95,10 +104,10 @@ impl Decisions {
 }
 
 /// The decision that stands, and whether it was made for this very record.
-fn fate(event: &Accepted, offset: u64, row: Option<proto::EventRow>) -> Fate {
+fn fate(event: &Accepted, placed: &Placed, offset: u64, row: Option<proto::EventRow>) -> Fate {
     let Some(row) = row else { return Fate::QUEUED };
     let Some(decision) = &row.decision else { return Fate::QUEUED };
-    let status = if row.offset == offset {
+    let status = if placed.is_of(&row, offset) {
         EventStatus::Evaluated
     } else if row.fingerprint == event.fingerprint[..] {
         EventStatus::Duplicate

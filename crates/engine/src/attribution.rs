@@ -5,6 +5,8 @@
 //! none counts, the first of them says why. A link and a code that name different aktvators conflict;
 //! between click and code the rulebook decides; a link beats a click.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use schemas::id::{AktvatorId, CampaignId, LinkId};
 use schemas::partition::Scope;
@@ -133,9 +135,9 @@ fn by_link<'a>(
 fn by_code<'a>(
     look: &mut Lookup<'a, '_>,
     scope: Scope,
-    text: &str,
+    text: &Arc<str>,
 ) -> Result<Option<Attribution<'a>>, Stop> {
-    let Some(row) = look.code(Key::Code(scope, text.to_owned()))? else { return Ok(None) };
+    let Some(row) = look.code(Key::Code(scope, text.clone()))? else { return Ok(None) };
     let link = row.link_id.as_deref().and_then(LinkId::from_proto);
     Ok(attribution(By::Code, &row.campaign_id, &row.aktvator_id, link, &row.code))
 }

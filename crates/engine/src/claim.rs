@@ -3,8 +3,8 @@
 
 use schemas::proto;
 
-use crate::decide::Settings;
 use crate::entry::{Conversion, Entry};
+use crate::fold::Settings;
 
 /// What an earlier claim makes of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,25 +1,23 @@
 //! Commands: what the catalog says is so, and what the fold itself decides about money and claims.
 
-use std::ops::RangeInclusive;
-
-use rustc_hash::FxHashSet;
 use schemas::id::{CampaignId, ConversionEventId, LinkId, RewardId};
 use schemas::partition::Scope;
 use schemas::proto::{self, LedgerKind, outcome, record};
 
 use crate::claim;
-use crate::decide::{Fold, reward_transaction};
+use crate::conversion::reward_transaction;
 use crate::decision::CommandCode;
 use crate::entry::{Body, Entry, RulebookChange};
-use crate::key::Key;
-use crate::lookup::Lookup;
+use crate::fold::Fold;
+use crate::key::{BLOCK_LEN, Key};
+use crate::lookup::Unfetched;
 use crate::row::Row;
 use crate::wallet;
 
-impl Fold<'_> {
+impl Fold {
     /// Catalog commands carry the entity's full state, so a version that is not higher than the known
     /// one changes nothing.
-    pub(crate) fn command(&mut self, entry: &Entry) {
+    pub(crate) fn command(&mut self, entry: &Entry) -> Result<(), Unfetched> {
         let scope = entry.scope;
         match &entry.body {
             Body::Campaign(id, state) => self.campaign(entry, *id, state),
@@ -27,62 +25,76 @@ impl Fold<'_> {
             Body::Rulebook(change) => self.rulebook(scope, change),
             Body::Aktvator(id, state) => {
                 let key = Key::Aktvator(scope, *id);
-                let known = self.look().aktvator(key.clone()).ok().flatten();
-                if known.is_none_or(|known| state.version > known.version) {
-                    self.snapshot.put(key, Some(Row::Aktvator(state.clone())));
+                let known = self.look().aktvator(key.clone())?;
+                let is_newer = known.is_none_or(|known| state.version > known.version);
+                self.ready()?;
+                if is_newer {
+                    self.put(key, Some(Row::Aktvator(state.clone())));
                 }
+                Ok(())
             }
             Body::Link(id, state) => self.link(scope, *id, state),
-            Body::Code(state) => self.code(scope, state.clone()),
+            Body::Code(state) => {
+                let code = self.newer_code(scope, state.clone())?;
+                self.ready()?;
+                self.put_code(code);
+                Ok(())
+            }
             Body::WalletCredit(id, credit) => self.wallet_credit(entry, *id, credit),
             Body::ReleaseHolds(release) => self.release_holds(entry, release),
             Body::ExpireClaims(expire) => self.expire_claims(scope, expire),
-            Body::Tick | Body::Conversion(_) => {}
+            Body::Tick | Body::Conversion(_) => self.ready(),
         }
     }
 
-    fn look(&self) -> Lookup<'_, 'static> {
-        Lookup::deciding(self.snapshot)
-    }
-
-    fn campaign(&mut self, entry: &Entry, id: CampaignId, state: &proto::CampaignState) {
+    fn campaign(
+        &mut self,
+        entry: &Entry,
+        id: CampaignId,
+        state: &proto::CampaignState,
+    ) -> Result<(), Unfetched> {
         let key = Key::Campaign(entry.scope, id);
-        let known = self.look().campaign(key.clone()).ok().flatten().map(|known| known.version);
+        let opened = self.open(entry.scope).map(drop);
+        let known = self.look().campaign(key.clone())?.map(|known| known.version);
+        opened?;
+        self.ready()?;
         if known.is_some_and(|known| state.version <= known) {
-            return;
+            return Ok(());
         }
-        self.snapshot.put(key, Some(Row::Campaign(state.clone())));
+        self.put(key, Some(Row::Campaign(state.clone())));
         if known.is_none() {
             let created =
                 proto::CampaignCreated { campaign_id: state.id.clone(), name: state.name.clone() };
             self.outcome(entry, outcome::Body::CampaignCreated(created));
         }
+        Ok(())
     }
 
-    fn gig(&mut self, key: Key, state: &proto::GigState) {
-        let known = self.look().gigs(key.clone()).ok().flatten();
-        let mut gigs = known.cloned().unwrap_or_default();
+    fn gig(&mut self, key: Key, state: &proto::GigState) -> Result<(), Unfetched> {
+        let mut gigs = self.look().gigs(key.clone())?.cloned().unwrap_or_default();
+        self.ready()?;
         match gigs.binary_search_by(|gig| gig.id.cmp(&state.id)) {
-            Ok(at) if state.version <= gigs[at].version => return,
+            Ok(at) if state.version <= gigs[at].version => return Ok(()),
             Ok(at) => gigs[at] = state.clone(),
             Err(at) => gigs.insert(at, state.clone()),
         }
-        self.snapshot.put(key, Some(Row::Gigs(gigs)));
+        self.put(key, Some(Row::Gigs(gigs)));
+        Ok(())
     }
 
     /// A version that a higher one precedes in time can never be in force, and is dropped.
-    fn rulebook(&mut self, scope: Scope, change: &RulebookChange) {
+    fn rulebook(&mut self, scope: Scope, change: &RulebookChange) -> Result<(), Unfetched> {
         let key = Key::Rulebooks(scope, change.campaign);
-        let known = self.look().rulebooks(key.clone()).ok().flatten();
-        let versions = known.cloned().unwrap_or_default();
+        let versions = self.look().rulebooks(key.clone())?.cloned().unwrap_or_default();
+        self.ready()?;
         let at = match versions.binary_search_by_key(&change.version, |known| known.version) {
-            Ok(_) => return,
+            Ok(_) => return Ok(()),
             Err(at) => at,
         };
         let starts_first =
             |known: &proto::RulebookVersion| known.effective_from_ms <= change.effective_from_ms;
         if versions[at..].iter().any(starts_first) {
-            return;
+            return Ok(());
         }
         let dead =
             |known: &proto::RulebookVersion| known.effective_from_ms >= change.effective_from_ms;
@@ -95,21 +107,22 @@ impl Fold<'_> {
         });
         kept.extend_from_slice(higher);
         for known in dropped {
-            let key = Key::Rulebook(scope, change.campaign, known.version);
-            self.snapshot.put(key, None);
+            self.put(Key::Rulebook(scope, change.campaign, known.version), None);
         }
         let row_key = Key::Rulebook(scope, change.campaign, change.version);
-        self.snapshot.put(row_key, Some(Row::Rulebook(change.rulebook.clone())));
-        self.snapshot.put(key, Some(Row::Rulebooks(kept)));
+        self.put(row_key, Some(Row::Rulebook(change.rulebook.clone())));
+        self.put(key, Some(Row::Rulebooks(kept)));
+        Ok(())
     }
 
-    fn link(&mut self, scope: Scope, id: LinkId, state: &proto::LinkState) {
+    fn link(
+        &mut self,
+        scope: Scope,
+        id: LinkId,
+        state: &proto::LinkState,
+    ) -> Result<(), Unfetched> {
         let key = Key::Link(scope, id);
-        let known = self.look().link(key.clone()).ok().flatten();
-        if known.is_some_and(|known| state.version <= known.version) {
-            return;
-        }
-        self.snapshot.put(key, Some(Row::Link(state.clone())));
+        let known = self.look().link(key.clone()).map(|row| row.map(|known| known.version));
         let code = proto::CodeState {
             code: state.code.clone(),
             version: state.version,
@@ -118,37 +131,63 @@ impl Fold<'_> {
             link_id: Some(state.id.clone()),
             archived: state.archived,
         };
-        self.code(scope, code);
+        let code = self.newer_code(scope, code)?;
+        let known = known?;
+        self.ready()?;
+        if known.is_none_or(|known| state.version > known) {
+            self.put(key, Some(Row::Link(state.clone())));
+            self.put_code(code);
+        }
+        Ok(())
     }
 
-    fn code(&mut self, scope: Scope, mut state: proto::CodeState) {
+    /// The code's row, if `state` is newer than the known one.
+    fn newer_code(
+        &mut self,
+        scope: Scope,
+        mut state: proto::CodeState,
+    ) -> Result<Option<(Key, proto::CodeState)>, Unfetched> {
         state.code.make_ascii_uppercase();
-        let key = Key::Code(scope, state.code.clone());
-        let known = self.look().code(key.clone()).ok().flatten();
-        if known.is_none_or(|known| state.version > known.version) {
-            self.snapshot.put(key, Some(Row::Code(state)));
+        let key = Key::Code(scope, state.code.as_str().into());
+        let known = self.look().code(key.clone())?;
+        Ok(known.is_none_or(|known| state.version > known.version).then_some((key, state)))
+    }
+
+    fn put_code(&mut self, code: Option<(Key, proto::CodeState)>) {
+        if let Some((key, state)) = code {
+            self.put(key, Some(Row::Code(state)));
         }
     }
 
     /// Decided once per command id; a repeat changes nothing.
-    fn wallet_credit(&mut self, entry: &Entry, id: u128, credit: &proto::WalletCredit) {
+    fn wallet_credit(
+        &mut self,
+        entry: &Entry,
+        id: u128,
+        credit: &proto::WalletCredit,
+    ) -> Result<(), Unfetched> {
         let key = Key::Command(entry.scope, id);
-        if self.look().command(key.clone()).ok().flatten().is_some() {
-            return;
-        }
-        let mut wallet = self.wallet(entry.scope, &credit.currency);
-        let code = match wallet::credit(&mut wallet, credit) {
-            Ok(()) => CommandCode::Applied,
-            Err(code) => code,
+        let known = self.look().command(key.clone()).map(|row| row.is_some());
+        let mut wallet = match &self.open(entry.scope)?.wallet {
+            Some(wallet) => wallet.clone(),
+            None => wallet::empty(&credit.currency),
         };
+        let credited = wallet::credit(&mut wallet, credit);
+        let release = self.due(entry.scope, &wallet);
+        let (is_repeat, release) = (known?, release?);
+        self.ready()?;
+        if is_repeat {
+            return Ok(());
+        }
+        let code = credited.err().unwrap_or(CommandCode::Applied);
         let row = proto::CommandRow {
             code: code.as_str().to_owned(),
             detail: String::new(),
             decided_at_ms: self.now_ms,
         };
-        self.snapshot.put(key, Some(Row::Command(row)));
+        self.put(key, Some(Row::Command(row)));
         if code != CommandCode::Applied {
-            return;
+            return Ok(());
         }
         let credited = proto::WalletCredited {
             command_id: credit.command_id.clone(),
@@ -156,46 +195,76 @@ impl Fold<'_> {
             currency: credit.currency.clone(),
             available_after: wallet.available,
         };
-        self.snapshot.put(Key::Wallet(entry.scope), Some(Row::Wallet(wallet)));
-        self.book(entry, top_up(credit, self.now_ms));
+        let top_up = top_up(credit, self.now_ms);
+        let books = self.books();
+        *books.wallet_mut(&credit.currency) = wallet;
+        books.enter(top_up);
         self.outcome(entry, outcome::Body::WalletCredited(credited));
-        self.release(entry);
+        self.release(entry, release);
+        Ok(())
     }
 
-    fn release_holds(&mut self, entry: &Entry, release: &proto::ReleaseHolds) {
-        let wallet = self.look().wallet(Key::Wallet(entry.scope)).ok().flatten();
-        if wallet.is_some_and(|wallet| wallet.hold_first == release.hold_first) {
-            self.release(entry);
+    fn release_holds(
+        &mut self,
+        entry: &Entry,
+        release: &proto::ReleaseHolds,
+    ) -> Result<(), Unfetched> {
+        let wallet = self.open(entry.scope)?.wallet.clone();
+        let due = wallet.filter(|wallet| wallet.hold_first == release.hold_first);
+        let release = match &due {
+            Some(wallet) => Some(self.due(entry.scope, wallet)?),
+            None => None,
+        };
+        self.ready()?;
+        if let Some(release) = release {
+            self.release(entry, release);
         }
+        Ok(())
     }
 
-    /// Releases the first of the queue, as many as one step and the balance allow.
-    fn release(&mut self, entry: &Entry) {
-        let scope = entry.scope;
-        let mut wallet = self.wallet(scope, "");
-        let mut left = self.settings.step();
-        while left > 0 && wallet.hold_first < wallet.hold_next {
-            let key = Key::Hold(scope, wallet.hold_first);
-            let hold = self.look().hold(key.clone()).ok().flatten().cloned();
-            let hold = hold.expect("every place of the queue has its row");
-            if !wallet::release(&mut wallet, hold.amount) {
+    /// What one step may release of the queue as `wallet` has it, first in, first out.
+    fn due(&mut self, scope: Scope, wallet: &proto::WalletRow) -> Result<Release, Unfetched> {
+        let step = u64::from(self.settings.step());
+        let end = wallet.hold_next.min(wallet.hold_first.saturating_add(step));
+        let mut look = self.look();
+        let continuations = look.continuations(Key::Continuations);
+        let holds: Vec<_> =
+            (wallet.hold_first..end).map(|place| look.hold(Key::Hold(scope, place))).collect();
+        let rewards: Vec<_> = holds
+            .into_iter()
+            .map(|hold| {
+                let hold = hold?.expect("every place of the queue has its row");
+                let id = RewardId::from_proto(&hold.reward_id).expect("a hold names its reward");
+                let key = Key::Reward(scope, id);
+                Ok((key.clone(), look.reward(key)?.expect("a held reward has its row").clone()))
+            })
+            .collect();
+        let rewards = rewards.into_iter().collect::<Result<_, Unfetched>>()?;
+        Ok(Release { rewards, continuations: continuations?.cloned().unwrap_or_default() })
+    }
+
+    /// Releases the first of the queue, as many as the balance allows.
+    fn release(&mut self, entry: &Entry, release: Release) {
+        let Release { rewards, continuations } = release;
+        let asked = rewards.len();
+        let mut released = 0;
+        for (key, reward) in rewards {
+            let wallet = self.books().wallet_mut("");
+            let place = wallet.hold_first;
+            if !wallet::release(wallet, reward.amount) {
                 break;
             }
-            self.snapshot.put(key, None);
-            self.released(entry, &hold);
-            left -= 1;
+            self.put(Key::Hold(entry.scope, place), None);
+            self.released(entry, key, reward);
+            released += 1;
         }
-        let more = left == 0 && wallet.hold_first < wallet.hold_next;
+        let wallet = self.books().wallet_mut("");
+        let more = released == asked && wallet.hold_first < wallet.hold_next;
         let next = more.then_some(proto::ReleaseHolds { hold_first: wallet.hold_first });
-        self.snapshot.put(Key::Wallet(scope), Some(Row::Wallet(wallet)));
-        self.continue_with(entry, next);
+        self.continue_with(entry, continuations, next);
     }
 
-    fn released(&mut self, entry: &Entry, hold: &proto::HoldRow) {
-        let id = RewardId::from_proto(&hold.reward_id).expect("a hold names its reward");
-        let key = Key::Reward(entry.scope, id);
-        let reward = self.look().reward(key.clone()).ok().flatten().cloned();
-        let mut reward = reward.expect("a held reward has its row");
+    fn released(&mut self, entry: &Entry, key: Key, mut reward: Box<proto::RewardRow>) {
         reward.status = "pending".to_owned();
         reward.held_reason = None;
         reward.moves.push(proto::RewardMove {
@@ -203,7 +272,8 @@ impl Fold<'_> {
             at_ms: self.now_ms,
             reason: "funds_released".to_owned(),
         });
-        self.book(entry, reward_transaction(LedgerKind::Release, &reward, self.now_ms));
+        let transaction = reward_transaction(LedgerKind::Release, &reward, self.now_ms);
+        self.books().enter(transaction);
         let released = proto::RewardReleased {
             reward_id: reward.id.clone(),
             campaign_id: reward.campaign_id.clone(),
@@ -212,15 +282,18 @@ impl Fold<'_> {
             currency: reward.currency.clone(),
         };
         self.outcome(entry, outcome::Body::RewardReleased(released));
-        self.snapshot.put(key, Some(Row::Reward(reward)));
+        self.put(key, Some(Row::Reward(reward)));
     }
 
     /// There is one release under way per scope: `next` takes the place of the one before.
-    fn continue_with(&mut self, entry: &Entry, next: Option<proto::ReleaseHolds>) {
-        let organization = entry.scope.organization.to_proto();
+    fn continue_with(
+        &mut self,
+        entry: &Entry,
+        mut records: Vec<proto::Record>,
+        next: Option<proto::ReleaseHolds>,
+    ) {
+        let organization = self.books().organization.clone();
         let mode = i32::from(proto::Mode::from(entry.scope.mode));
-        let known = self.look().continuations(Key::Continuations).ok().flatten();
-        let mut records = known.cloned().unwrap_or_default();
         let before = records.len();
         records.retain(|known| (&known.organization, known.mode) != (&organization, mode));
         if records.len() == before && next.is_none() {
@@ -237,50 +310,80 @@ impl Fold<'_> {
             self.appends.push(record);
         }
         let row = (!records.is_empty()).then_some(Row::Continuations(records));
-        self.snapshot.put(Key::Continuations, row);
+        self.put(Key::Continuations, row);
     }
 
     /// Forgets the expired claims that an index row lists. Their places stay, empty, since places are
-    /// what pages of lists go on from; a row of empty places goes.
-    fn expire_claims(&mut self, scope: Scope, expire: &proto::ExpireClaims) {
-        let key = Key::EventIndex(scope, expire.index_offset);
-        let Some(index) = self.look().index(key.clone()).ok().flatten().cloned() else { return };
-        let mut kept = index.clone();
-        let offsets = expire.index_offset..=index.last_offset;
-        let mut listed = FxHashSet::default();
-        // From the end: of a key that the row lists twice the last place is its own.
-        for place in kept.ids.iter_mut().rev() {
-            let Some(id) = ConversionEventId::from_proto(place) else { continue };
-            if !listed.insert(id) || !self.keeps(scope, id, &offsets, expire.retention_ms) {
-                place.clear();
-            }
-        }
-        if kept != index {
-            let row = kept.ids.iter().any(|id| !id.is_empty()).then_some(Row::Index(kept));
-            self.snapshot.put(key, row);
-        }
-    }
-
-    /// Does the index row of these `offsets` go on listing the event? Its claim is forgotten if it is
-    /// old enough; one whose key was used again is listed by another row.
-    fn keeps(
+    /// what pages of lists go on from; a full row of empty places goes.
+    fn expire_claims(
         &mut self,
         scope: Scope,
-        id: ConversionEventId,
-        offsets: &RangeInclusive<u64>,
-        retention_ms: i64,
-    ) -> bool {
-        let key = Key::Event(scope, id);
-        let Some(row) = self.look().event(key.clone()).ok().flatten() else { return false };
-        if !offsets.contains(&row.offset) {
-            return false;
+        expire: &proto::ExpireClaims,
+    ) -> Result<(), Unfetched> {
+        self.close_all();
+        let key = Key::EventIndex(scope, expire.index_position);
+        let Some(index) = self.look().index(key.clone())?.cloned() else { return self.ready() };
+        let places: Vec<_> = (expire.index_position..)
+            .zip(&index.ids)
+            .map(|(position, id)| self.place(scope, position, id, expire.retention_ms))
+            .collect();
+        let places = places.into_iter().collect::<Result<Vec<_>, Unfetched>>()?;
+        self.ready()?;
+        let mut kept = index;
+        let mut changed = false;
+        for (id, place) in kept.ids.iter_mut().zip(places) {
+            if let Place::Forgettable(claim) = &place {
+                self.put(claim.clone(), None);
+            }
+            if !id.is_empty() && !matches!(place, Place::Kept) {
+                id.clear();
+                changed = true;
+            }
         }
-        let forgotten = claim::is_forgettable(row, self.now_ms, retention_ms);
-        if forgotten {
-            self.snapshot.put(key, None);
+        if changed {
+            let is_open = (kept.ids.len() as u64) < BLOCK_LEN;
+            let stays = is_open || kept.ids.iter().any(|id| !id.is_empty());
+            self.put(key, stays.then_some(Row::Index(kept)));
         }
-        !forgotten
+        Ok(())
     }
+
+    /// What is to become of one place of the list of events.
+    fn place(
+        &mut self,
+        scope: Scope,
+        position: u64,
+        id: &[u8],
+        retention_ms: i64,
+    ) -> Result<Place, Unfetched> {
+        let Some(id) = ConversionEventId::from_proto(id) else { return Ok(Place::Vacant) };
+        let (key, now_ms) = (Key::Event(scope, id), self.now_ms);
+        Ok(match self.look().event(key.clone())? {
+            Some(row) if row.position == position => {
+                match claim::is_forgettable(row, now_ms, retention_ms) {
+                    true => Place::Forgettable(key),
+                    false => Place::Kept,
+                }
+            }
+            _ => Place::Vacant,
+        })
+    }
+}
+
+/// Rewards that wait, with their keys, and the partition's continuations.
+struct Release {
+    rewards: Vec<(Key, Box<proto::RewardRow>)>,
+    continuations: Vec<proto::Record>,
+}
+
+/// A place in the list of events.
+enum Place {
+    /// Its event stays.
+    Kept,
+    /// Its event is forgotten already, or its key was used again and stands at another place.
+    Vacant,
+    /// The claim under this key is old enough.
+    Forgettable(Key),
 }
 
 /// Named by the command that caused it.

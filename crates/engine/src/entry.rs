@@ -29,6 +29,9 @@ pub struct Entry {
     pub scope: Scope,
     /// When the edge or the owner stamped it, in milliseconds since the epoch.
     pub accepted_at_ms: i64,
+    /// Certainly no earlier claim on its idempotency key stands in what was decided before this write set:
+    /// then none is looked for.
+    pub is_new: bool,
     /// What it says.
     pub body: Body,
 }
@@ -87,7 +90,7 @@ pub struct Conversion {
     /// The link of the signed click id, and when it was clicked (milliseconds since the epoch).
     pub click: Option<(LinkId, i64)>,
     /// As the client named it, upper case.
-    pub code: Option<String>,
+    pub code: Option<Arc<str>>,
     /// When it happened, by default when it was accepted (milliseconds since the epoch).
     pub occurred_at_ms: i64,
     /// Everything else.
@@ -123,7 +126,14 @@ impl Entry {
             _ => scope(&record.organization, record.mode)?,
         };
         let body = Body::of(body, record.accepted_at_ms)?;
-        Ok(Self { offset, bytes, scope, accepted_at_ms: record.accepted_at_ms, body })
+        Ok(Self {
+            offset,
+            bytes,
+            scope,
+            accepted_at_ms: record.accepted_at_ms,
+            is_new: false,
+            body,
+        })
     }
 
     /// Under which an earlier claim on the same idempotency key would stand.
@@ -214,7 +224,7 @@ impl Conversion {
             gig: optional_id(&event.gig_id, "gig id", GigId::from_proto)?,
             link: optional_id(&event.attribution_link_id, "link id", LinkId::from_proto)?,
             click,
-            code: event.attribution_code.as_ref().map(|code| code.to_ascii_uppercase()),
+            code: event.attribution_code.as_ref().map(|code| code.to_ascii_uppercase().into()),
             occurred_at_ms: event.occurred_at_ms.unwrap_or(accepted_at_ms),
             event,
             metadata: OnceLock::new(),

@@ -36,26 +36,38 @@ pub(crate) struct Grant<'a> {
     pub(crate) unique: Option<Key>,
 }
 
+/// What the rules say of `facts`, paid from `wallet`.
+pub(crate) fn judge<'a>(
+    look: &mut Lookup<'a, '_>,
+    facts: &Facts<'a>,
+    wallet: Option<&proto::WalletRow>,
+) -> Result<Judgement<'a>, Stop> {
+    let judgement = judge_in_order(look, facts, wallet);
+    if matches!(judgement, Err(Stop::Unfetched)) {
+        ask(look, facts);
+    }
+    judgement
+}
+
 /// Asks for every counter and slot that judging `facts` may read.
-pub(crate) fn plan(look: &mut Lookup<'_, '_>, facts: &Facts<'_>) {
-    // Unfetched rows have been noted, which is all that is wanted here.
+fn ask(look: &mut Lookup<'_, '_>, facts: &Facts<'_>) {
     let taking = facts.rulebook.rules.iter().filter(|rule| rule.takes(facts));
     for rule in taking.filter(|rule| mismatch(rule, facts).is_none()) {
-        for counter in rule.caps.iter().filter_map(|cap| cap.counter(facts)) {
-            let _ = look.row(counter);
-        }
-        match rule.uniqueness.and_then(|unique| unique.key(facts)) {
-            Some(slot) => drop(look.row(slot)),
-            // Nothing can pass this rule over.
-            None => return,
+        look.ask(rule.caps.iter().filter_map(|cap| cap.counter(facts)));
+        let slot = rule.uniqueness.and_then(|unique| unique.key(facts));
+        let may_pass_over = slot.is_some();
+        look.ask(slot);
+        if !may_pass_over {
+            return;
         }
     }
 }
 
 /// Tries the rules in their order.
-pub(crate) fn judge<'a>(
+fn judge_in_order<'a>(
     look: &mut Lookup<'a, '_>,
     facts: &Facts<'a>,
+    wallet: Option<&proto::WalletRow>,
 ) -> Result<Judgement<'a>, Stop> {
     let mut rules = Vec::new();
     let mut refusal = (Code::ConditionsNotMet, "no_rule");
@@ -67,7 +79,7 @@ pub(crate) fn judge<'a>(
             found => found,
         };
         let Some((code, detail)) = mismatch else {
-            return pay(look, facts, rule, unique, rules);
+            return pay(look, facts, wallet, rule, unique, rules);
         };
         rules.push(refused(rule, code, detail));
         if stage(code) > furthest {
@@ -122,6 +134,7 @@ fn refused(rule: &Rule, code: Code, detail: &str) -> proto::RuleDecision {
 fn pay<'a>(
     look: &mut Lookup<'a, '_>,
     facts: &Facts<'a>,
+    wallet: Option<&proto::WalletRow>,
     rule: &'a Rule,
     unique: Option<Key>,
     mut rules: Vec<proto::RuleDecision>,
@@ -138,7 +151,6 @@ fn pay<'a>(
     let used = used(look, &counters)?;
     let capped = cap::check(&rule.caps, &used, amount, facts);
     let binding = capped.binding.map_or("", |i| rule.caps[i].key.as_str());
-    let wallet = look.wallet(Key::Wallet(facts.scope))?;
     let funded = match capped.payable {
         None => Err((Code::CapExceeded, binding)),
         Some(payable) => wallet::funding(wallet, currency, payable).map(|f| (payable, f)),

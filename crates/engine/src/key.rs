@@ -4,6 +4,7 @@
 //! one organization and mode stands together and rows of one kind sort by what names them.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use schemas::id::{AktvatorId, CampaignId, ConversionEventId, LinkId, OrganizationId, RewardId};
@@ -27,7 +28,7 @@ pub enum Key {
     /// A link as its last command says.
     Link(Scope, LinkId),
     /// A code, upper case.
-    Code(Scope, String),
+    Code(Scope, Arc<str>),
     /// The claim on an idempotency key, the event and its decision.
     Event(Scope, ConversionEventId),
     /// A reward.
@@ -42,11 +43,13 @@ pub enum Key {
     Wallet(Scope),
     /// One place in the queue of held rewards.
     Hold(Scope, u64),
-    /// Events decided by one batch, by the offset of the first.
+    /// How long the scope's lists are.
+    Lists(Scope),
+    /// One block of the list of events, by the position of its first place.
     EventIndex(Scope, u64),
-    /// Rewards made by one batch, by the offset of the first.
+    /// One block of the list of rewards, by the position of its first place.
     RewardIndex(Scope, u64),
-    /// Ledger transactions of one batch, by the offset of the first.
+    /// One block of the list of ledger transactions, by the position of its first place.
     Ledger(Scope, u64),
     /// What the owner of the partition must append; one per partition.
     Continuations,
@@ -66,7 +69,11 @@ pub struct Slot {
     pub subject: u128,
 }
 
-/// What lists read: rows named by log offset.
+/// Places of one block of a list: every block but the last is full. Blocks are of one size, so that a
+/// list has the same rows however the log was cut into batches.
+pub const BLOCK_LEN: u64 = 64;
+
+/// What lists read: rows named by position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexKind {
     /// [`Key::EventIndex`].
@@ -107,12 +114,12 @@ impl Key {
             Self::Reward(_, id) => bytes.extend_from_slice(&id.to_bytes()),
             Self::Counter(_, slot) | Self::Unique(_, slot) => slot.encode(bytes),
             Self::Command(_, id) => bytes.extend_from_slice(&id.to_be_bytes()),
-            Self::Wallet(_) | Self::Continuations => {}
+            Self::Wallet(_) | Self::Lists(_) | Self::Continuations => {}
             Self::Hold(_, place) => bytes.extend_from_slice(&place.to_be_bytes()),
-            Self::EventIndex(_, offset)
-            | Self::RewardIndex(_, offset)
-            | Self::Ledger(_, offset) => {
-                bytes.extend_from_slice(&offset.to_be_bytes());
+            Self::EventIndex(_, position)
+            | Self::RewardIndex(_, position)
+            | Self::Ledger(_, position) => {
+                bytes.extend_from_slice(&position.to_be_bytes());
             }
         }
     }
@@ -129,12 +136,12 @@ impl Key {
         (first.encode(), Bytes::from(end))
     }
 
-    /// The log offset in the bytes of an index row's key; `None` for any other key.
-    pub fn index_offset(key: &[u8]) -> Option<u64> {
-        let (head, offset) = key.split_last_chunk::<8>()?;
+    /// The position in the bytes of an index row's key; `None` for any other key.
+    pub fn index_position(key: &[u8]) -> Option<u64> {
+        let (head, position) = key.split_last_chunk::<8>()?;
         let kind = *head.get(17)?;
         let is_index = head.len() == 18 && (kind::EVENT_INDEX..=kind::LEDGER).contains(&kind);
-        is_index.then(|| u64::from_be_bytes(*offset))
+        is_index.then(|| u64::from_be_bytes(*position))
     }
 
     /// Whose row it is; [`Key::Continuations`] belongs to nobody and stands at the scope of zero.
@@ -153,6 +160,7 @@ impl Key {
             | Self::Unique(scope, _)
             | Self::Command(scope, _)
             | Self::Wallet(scope)
+            | Self::Lists(scope)
             | Self::Hold(scope, _)
             | Self::EventIndex(scope, _)
             | Self::RewardIndex(scope, _)
@@ -177,6 +185,7 @@ impl Key {
             Self::Command(..) => kind::COMMAND,
             Self::Wallet(..) => kind::WALLET,
             Self::Hold(..) => kind::HOLD,
+            Self::Lists(..) => kind::LISTS,
             Self::EventIndex(..) => kind::EVENT_INDEX,
             Self::RewardIndex(..) => kind::REWARD_INDEX,
             Self::Ledger(..) => kind::LEDGER,
@@ -213,7 +222,7 @@ impl Hash for Key {
             | Self::EventIndex(_, number)
             | Self::RewardIndex(_, number)
             | Self::Ledger(_, number) => state.write_u64(*number),
-            Self::Wallet(_) | Self::Continuations => {}
+            Self::Wallet(_) | Self::Lists(_) | Self::Continuations => {}
         }
     }
 }
@@ -247,6 +256,7 @@ mod kind {
     pub(super) const COMMAND: u8 = 20;
     pub(super) const WALLET: u8 = 21;
     pub(super) const HOLD: u8 = 22;
+    pub(super) const LISTS: u8 = 23;
     pub(super) const EVENT_INDEX: u8 = 32;
     pub(super) const REWARD_INDEX: u8 = 33;
     pub(super) const LEDGER: u8 = 34;

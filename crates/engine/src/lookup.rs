@@ -1,74 +1,93 @@
-//! Looking rows up, with one code for both phases: while planning, what is not known is noted as wanted
-//! and the way stops there; while deciding, everything is known.
+//! Looking rows up. A row that is not known is noted, so that it is fetched and the record that needs it
+//! decided then.
 
 use rustc_hash::FxHashSet;
 use schemas::proto;
 
 use crate::decision::Code;
+use crate::entry::{Conversion, Entry};
 use crate::key::Key;
+use crate::known::Known;
 use crate::row::Row;
-use crate::snapshot::Snapshot;
 
-/// Reads a snapshot for one phase.
-pub(crate) struct Lookup<'a, 'w> {
-    known: &'a Snapshot,
-    /// `None` while deciding.
-    wanted: Option<&'w mut Wanted>,
+/// Reads what is known.
+pub(crate) struct Lookup<'a, 'm> {
+    known: &'a Known,
+    missed: &'m mut Missed,
 }
 
 /// Keys to fetch, each once.
-#[derive(Default)]
-pub(crate) struct Wanted {
+#[derive(Debug, Default)]
+pub(crate) struct Missed {
     pub(crate) keys: Vec<Key>,
-    /// Was a key not known since this was last reset?
-    pub(crate) missed: bool,
     seen: FxHashSet<Key>,
 }
 
+/// A row must be fetched first; it has been noted.
+#[derive(Debug)]
+pub(crate) struct Unfetched;
+
 /// Why the way to a reward ends here.
 pub(crate) enum Stop {
-    /// A row must be fetched first; it has been noted. Only while planning.
+    /// As [`Unfetched`].
     Unfetched,
     /// The event gets no reward, for this reason and detail.
     Refused(Code, &'static str),
 }
 
-impl<'a, 'w> Lookup<'a, 'w> {
-    pub(crate) fn planning(known: &'a Snapshot, wanted: &'w mut Wanted) -> Self {
-        Self { known, wanted: Some(wanted) }
-    }
-
-    pub(crate) fn deciding(known: &'a Snapshot) -> Self {
-        Self { known, wanted: None }
-    }
-
-    /// The row under `key`; `None` where there is none.
-    pub(crate) fn row(&mut self, key: Key) -> Result<Option<&'a Row>, Stop> {
-        match (self.known.get(&key), &mut self.wanted) {
-            (Some(row), _) => Ok(row.map(AsRef::as_ref)),
-            (None, Some(wanted)) => {
-                wanted.add(key);
-                Err(Stop::Unfetched)
-            }
-            // Going on as if the row were absent could pay twice.
-            (None, None) => panic!("decide needs {key:?}, which plan did not want"),
-        }
+impl From<Unfetched> for Stop {
+    fn from(_: Unfetched) -> Self {
+        Self::Unfetched
     }
 }
 
-impl Wanted {
-    fn add(&mut self, key: Key) {
-        self.missed = true;
+impl<'a, 'm> Lookup<'a, 'm> {
+    pub(crate) fn new(known: &'a Known, missed: &'m mut Missed) -> Self {
+        Self { known, missed }
+    }
+
+    /// The row under `key`; `None` where there is none.
+    pub(crate) fn row(&mut self, key: Key) -> Result<Option<&'a Row>, Unfetched> {
+        self.known.get(&key).ok_or_else(|| self.missed.add(key))
+    }
+
+    /// Asks for rows that will be looked up together.
+    pub(crate) fn ask(&mut self, keys: impl IntoIterator<Item = Key>) {
+        keys.into_iter().for_each(|key| drop(self.row(key)));
+    }
+
+    /// An earlier claim on the event's idempotency key.
+    pub(crate) fn claim(
+        &mut self,
+        entry: &Entry,
+        event: &Conversion,
+    ) -> Result<Option<&'a proto::EventRow>, Unfetched> {
+        if entry.is_new && !self.known.has_written(event.id.to_u128()) {
+            return Ok(None);
+        }
+        Ok(self.event(Key::Event(entry.scope, event.id))?.map(AsRef::as_ref))
+    }
+}
+
+impl Missed {
+    fn add(&mut self, key: Key) -> Unfetched {
         if self.seen.insert(key.clone()) {
             self.keys.push(key);
         }
+        Unfetched
+    }
+
+    /// What was noted since the last call.
+    pub(crate) fn take(&mut self) -> Vec<Key> {
+        self.seen.clear();
+        std::mem::take(&mut self.keys)
     }
 }
 
 macro_rules! typed {
     ($($name:ident: $variant:ident => $row:ty;)*) => {
         impl<'a> Lookup<'a, '_> {$(
-            pub(crate) fn $name(&mut self, key: Key) -> Result<Option<&'a $row>, Stop> {
+            pub(crate) fn $name(&mut self, key: Key) -> Result<Option<&'a $row>, Unfetched> {
                 Ok(self.row(key)?.and_then(|row| match row {
                     Row::$variant(row) => Some(row),
                     _ => None,
@@ -93,6 +112,8 @@ typed! {
     command: Command => proto::CommandRow;
     wallet: Wallet => proto::WalletRow;
     hold: Hold => proto::HoldRow;
+    lists: Lists => proto::ListsRow;
     index: Index => proto::IndexRow;
+    ledger: Ledger => proto::LedgerRow;
     continuations: Continuations => Vec<proto::Record>;
 }

@@ -8,10 +8,6 @@ use schemas::proto;
 
 use crate::key::Key;
 use crate::rulebook::Rulebook;
-use crate::snapshot::Write;
-
-/// Bytes to make room for per key and row, before their lengths are known.
-const WRITE_LEN: usize = 384;
 
 /// What stands under a [`Key`].
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +40,8 @@ pub enum Row {
     Wallet(proto::WalletRow),
     /// Under [`Key::Hold`].
     Hold(proto::HoldRow),
+    /// Under [`Key::Lists`].
+    Lists(proto::ListsRow),
     /// Under [`Key::EventIndex`] and [`Key::RewardIndex`].
     Index(proto::IndexRow),
     /// Under [`Key::Ledger`].
@@ -82,7 +80,7 @@ impl Row {
     }
 
     /// Adds the bytes of the row.
-    fn encode_to(&self, bytes: &mut Vec<u8>) {
+    pub(crate) fn encode_to(&self, bytes: &mut Vec<u8>) {
         match self {
             Self::Campaign(row) => add(row, bytes),
             Self::Gigs(gigs) => add(&proto::GigsRow { gigs: gigs.clone() }, bytes),
@@ -100,6 +98,7 @@ impl Row {
             Self::Command(row) => add(row, bytes),
             Self::Wallet(row) => add(row, bytes),
             Self::Hold(row) => add(row, bytes),
+            Self::Lists(row) => add(row, bytes),
             Self::Index(row) => add(row, bytes),
             Self::Ledger(row) => add(row, bytes),
             Self::Continuations(records) => {
@@ -135,6 +134,7 @@ impl Row {
             Key::Command(..) => Self::Command(message("command", bytes)?),
             Key::Wallet(..) => Self::Wallet(message("wallet", bytes)?),
             Key::Hold(..) => Self::Hold(message("hold", bytes)?),
+            Key::Lists(..) => Self::Lists(message("lists", bytes)?),
             Key::EventIndex(..) | Key::RewardIndex(..) => Self::Index(message("index", bytes)?),
             Key::Ledger(..) => Self::Ledger(message("ledger", bytes)?),
             Key::Continuations => Self::Continuations(
@@ -142,29 +142,6 @@ impl Row {
             ),
         })
     }
-}
-
-/// The bytes of keys and rows, in their order, all cut from one buffer: as [`Key::encode`] and
-/// [`Row::encode`] give them, without an allocation for each.
-pub fn encode(writes: &[Write]) -> Vec<(Bytes, Option<Bytes>)> {
-    let mut bytes = Vec::with_capacity(writes.len() * WRITE_LEN);
-    let mut ends = Vec::with_capacity(writes.len());
-    for (key, row) in writes {
-        key.encode_to(&mut bytes);
-        let key_end = bytes.len();
-        let row_end = row.as_ref().map(|row| {
-            row.encode_to(&mut bytes);
-            bytes.len()
-        });
-        ends.push((key_end, row_end));
-    }
-    let (all, mut start) = (Bytes::from(bytes), 0);
-    let cut = |(key_end, row_end): (usize, Option<usize>)| {
-        let key = all.slice(start..key_end);
-        start = row_end.unwrap_or(key_end);
-        (key, row_end.map(|row_end| all.slice(key_end..row_end)))
-    };
-    ends.into_iter().map(cut).collect()
 }
 
 fn add(message: &impl Message, bytes: &mut Vec<u8>) {

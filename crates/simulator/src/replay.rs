@@ -1,14 +1,7 @@
 //! D2: the same log gives the same bytes. Another evaluator, with other batches, over a copy of the log.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use engine::{IndexKind, Key};
 use evaluator::EvaluatorParts;
-use prost::Message;
-use schemas::id::OrganizationId;
-use schemas::partition::{Mode, Scope};
-use schemas::proto::{IndexRow, LedgerRow};
 use serve::config::Span;
 use serve::{Clock, Health, Shutdown};
 use storage::StateStore;
@@ -22,8 +15,7 @@ use crate::life::shard;
 use crate::oracle::{Found, unreadable};
 use crate::world::{HOLDS_PER_STEP, PARTITIONS};
 
-/// Compares outcomes byte by byte, and rows, of which index and ledger rows are joined first: they
-/// group by batch.
+/// Compares outcomes and rows byte by byte.
 pub(crate) async fn gives_the_same(found: &Found) -> Checked {
     let (log, state) = Memory::new(PARTITIONS, 1).open();
     for (partition, events) in &found.events {
@@ -59,10 +51,9 @@ pub(crate) async fn gives_the_same(found: &Found) -> Checked {
         ensure(first == again, Invariant::D2, || {
             format!("partition {partition}: a replay has other outcomes")
         })?;
-        let (first, again) =
-            (joined(&found.state, partition).await?, joined(&state, partition).await?);
+        let (first, again) = (rows(&found.state, partition).await?, rows(&state, partition).await?);
         ensure(first == again, Invariant::D2, || {
-            let other = first.iter().find(|(key, row)| again.get(*key) != Some(row));
+            let other = first.iter().find(|row| !again.contains(row));
             format!("partition {partition}: a replay has other rows, like {other:?}")
         })?;
     }
@@ -76,38 +67,4 @@ pub(crate) async fn rows(
 ) -> Result<Vec<(Bytes, Bytes)>, Violation> {
     let range = KeyRange { from: Bytes::new(), to: Bytes::from_static(&[u8::MAX; 32]) };
     state.scan(shard(partition), range, false, usize::MAX).await.map_err(unreadable)
-}
-
-/// The same, with index and ledger rows of a scope as one.
-async fn joined(state: &StateStore, partition: u16) -> Result<BTreeMap<Bytes, Bytes>, Violation> {
-    let mut joined: BTreeMap<Bytes, Bytes> = BTreeMap::new();
-    for (key, row) in rows(state, partition).await? {
-        let (key, row) = match part_of(&key) {
-            Some(IndexKind::Ledger) => {
-                let before = joined.get(&key[..18]).cloned().unwrap_or_default();
-                let mut all = LedgerRow::decode(before).map_err(unreadable)?;
-                all.transactions.extend(LedgerRow::decode(row).map_err(unreadable)?.transactions);
-                (key.slice(..18), all.encode_to_vec().into())
-            }
-            Some(_) => {
-                let before = joined.get(&key[..18]).cloned().unwrap_or_default();
-                let mut all = IndexRow::decode(before).map_err(unreadable)?;
-                all.ids.extend(IndexRow::decode(row).map_err(unreadable)?.ids);
-                (key.slice(..18), all.encode_to_vec().into())
-            }
-            None => (key, row),
-        };
-        joined.insert(key, row);
-    }
-    Ok(joined)
-}
-
-/// Which index a key is a row of.
-fn part_of(key: &[u8]) -> Option<IndexKind> {
-    let organization = OrganizationId::from_proto(key.get(..16)?)?;
-    let scope = Scope { organization, mode: Mode::from_byte(*key.get(16)?)? };
-    [IndexKind::Events, IndexKind::Rewards, IndexKind::Ledger].into_iter().find(|kind| {
-        let (from, to) = Key::index_range(scope, *kind);
-        key >= &from[..] && key < &to[..]
-    })
 }

@@ -41,6 +41,7 @@ async fn decide(world: &World) {
             let row = proto::EventRow {
                 record: record.bytes,
                 offset: record.offset,
+                accepted_at_ms: decoded.accepted_at_ms,
                 fingerprint: event.fingerprint,
                 decision: Some(proto::Decision { code: "rewarded".into(), ..Default::default() }),
                 ..Default::default()

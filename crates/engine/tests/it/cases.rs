@@ -1,5 +1,6 @@
 //! The case tables: one case per line, what it must show last.
 
+use engine::key::BLOCK_LEN;
 use serde_json::{Value, json};
 
 use crate::script::Script;
@@ -56,6 +57,23 @@ fn no_holds_per_step() {
     script.world.settings.holds_per_step = 0;
     let shown = script.run("rules {} ; events a=1 b=1 c=1 ; credit 1 25 ; wallet");
     assert_eq!(shown, "rewarded rewarded rewarded, applied 2, 5/20/10");
+}
+
+/// A full row whose events are all forgotten goes; the last one, which still grows, keeps its places.
+#[test]
+fn a_full_row_of_forgotten_claims_goes() {
+    let mut script = Script::new();
+    let keys = |range: std::ops::Range<u64>| range.map(|n| format!(" e{n}")).collect::<String>();
+    script.run(&format!(
+        "rules {{}} ; events{} ; now 2026-06-09T12:00:00.001Z",
+        keys(0..BLOCK_LEN + 2)
+    ));
+    let last = BLOCK_LEN;
+    let shown = script.run(&format!(
+        "index 0 ; expire 0 ; expire {last} ; index 0 ; index {last} ; events z ; index {last}"
+    ));
+    let full = keys(0..BLOCK_LEN).trim().to_owned();
+    assert_eq!(shown, format!("{full}, none, - -, amount_missing, - - z"));
 }
 
 /// `CONDITION | EVENT FIELDS => true|false|unknown`: unknown is when neither it nor its negation

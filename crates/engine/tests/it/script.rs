@@ -8,11 +8,11 @@
 //! - `rules JSON`, `rules@TIME JSON`: the next version, in force from now or TIME. Nothing.
 //! - `event KEY name=value...`: its code, detail, amount and whether it is held.
 //! - `events KEY[=CENTS]...`: events decided as one batch, a tenth of 100 CENTS each: their codes.
-//! - `index OFFSET`: the keys an index row of events lists, `-` for an empty place.
+//! - `index POSITION`: the keys an index row of events lists, `-` for an empty place.
 //! - `credit ID AMOUNT [CURRENCY]`: the command's code, and how many rewards it released.
 //! - `wallet`: available/reserved/held. `count`: the number of rewards.
 //! - `campaign STATUS`, `gig ID TYPE STATUS`, `aktvator ID STATUS`, `link ID AKTVATOR`: Nothing.
-//! - `now TIME`: records are accepted then. `tick`: a tick. `expire OFFSET`: claims. Nothing.
+//! - `now TIME`: records are accepted then. `tick`: a tick. `expire POSITION`: claims. Nothing.
 
 use engine::{Key, Row};
 use schemas::id::{CampaignId, GigId, LinkId};
@@ -74,14 +74,13 @@ impl Script {
         let body = match (verb, words.as_slice()) {
             ("event", [key, fields @ ..]) => return Some(self.event(key, fields)),
             ("events", keys) => return Some(self.events(keys)),
-            ("index", [offset]) => return Some(self.index(offset)),
+            ("index", [position]) => return Some(self.index(position)),
             ("credit", [id, amount, currency @ ..]) => {
                 return Some(self.credit(number(id), amount, currency.first().unwrap_or(&"USD")));
             }
             ("wallet", _) => return Some(self.wallet()),
             ("count", _) => {
-                let rewards = self.world.all().filter(|(key, _)| matches!(key, Key::Reward(..)));
-                return Some(rewards.count().to_string());
+                return Some(self.world.rewards().len().to_string());
             }
             ("now", [time]) => {
                 self.now_ms = ms(time);
@@ -94,8 +93,8 @@ impl Script {
                 world::link(number(id), self.versions, CAMPAIGN, number(aktvator), "L")
             }
             ("tick", _) => Body::Tick(proto::Tick {}),
-            ("expire", [offset]) => Body::ExpireClaims(proto::ExpireClaims {
-                index_offset: offset.parse().expect("an offset"),
+            ("expire", [position]) => Body::ExpireClaims(proto::ExpireClaims {
+                index_position: position.parse().expect("a position"),
                 retention_ms: self.world.settings.claim_retention_ms,
             }),
             _ if verb.starts_with("rules") => self.rules(verb, rest),
@@ -150,9 +149,9 @@ impl Script {
         decided.collect::<Vec<_>>().join(" ")
     }
 
-    fn index(&self, offset: &str) -> String {
-        let offset = offset.parse().expect("an offset");
-        let Some(Row::Index(index)) = self.world.row(&Key::EventIndex(SCOPE, offset)) else {
+    fn index(&self, position: &str) -> String {
+        let position = position.parse().expect("a position");
+        let Some(Row::Index(index)) = self.world.row(&Key::EventIndex(SCOPE, position)) else {
             return "none".to_owned();
         };
         let name = |id: &bytes::Bytes| {

@@ -1,18 +1,20 @@
 //! A store in memory and the evaluator's loop over it, cut into batches at will.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use engine::{Entry, Key, Plan, Row, Settings, Snapshot, Verdict};
+use engine::{Entry, Fold, Key, Row, Settings, Verdict};
 use prost::Message;
 use schemas::hash::event_id;
-use schemas::id::{AktvatorId, CampaignId, GigId, LinkId, OrganizationId};
+use schemas::id::{AktvatorId, CampaignId, GigId, LinkId, OrganizationId, RewardId};
 use schemas::partition::{Mode, Scope};
 use schemas::proto::{self, record::Body};
 
-/// The plan may ask this often; one more call must want nothing.
+/// Rounds of fetching until a record can be decided, at most.
 const FETCHES_MAX: usize = 4;
+
+/// Bytes of a key up to its kind.
+const KIND_LEN: usize = 18;
 
 /// More records than any test has.
 const RECORDS_MAX: usize = 100_000;
@@ -28,7 +30,7 @@ pub(crate) struct World {
     pub(crate) next: usize,
     pub(crate) fold_time_ms: i64,
     /// By encoded key.
-    pub(crate) rows: BTreeMap<Bytes, (Key, Bytes)>,
+    pub(crate) rows: BTreeMap<Bytes, Bytes>,
     pub(crate) outcomes: Vec<proto::Outcome>,
 }
 
@@ -41,7 +43,7 @@ impl World {
         self.log.push(record.encode_to_vec().into());
     }
 
-    /// Decides all of the log, at most `batch_max` records at a time.
+    /// Decides all of the log, at most `batch_max` records in one write set.
     pub(crate) fn run(&mut self, batch_max: usize) {
         while self.next < self.log.len() {
             assert!(self.next < RECORDS_MAX, "continuations do not come to an end");
@@ -49,47 +51,60 @@ impl World {
         }
     }
 
+    /// The same by one owner who keeps what he knows, and whose write sets are in the store `lag` later.
+    pub(crate) fn run_warm(&mut self, batch_max: usize, lag: usize) {
+        let mut fold = Fold::new(self.settings, self.fold_time_ms);
+        let mut on_the_way = VecDeque::new();
+        let mut sets = 0;
+        while self.next < self.log.len() {
+            on_the_way.push_back(self.decide(&mut fold, batch_max));
+            while on_the_way.len() > lag || self.next == self.log.len() {
+                let Some(verdict) = on_the_way.pop_front() else { break };
+                sets += 1;
+                self.commit(&verdict);
+                fold.committed(sets);
+                fold.shrink();
+            }
+        }
+    }
+
     pub(crate) fn step(&mut self, batch_max: usize) -> Verdict {
-        let end = self.log.len().min(self.next.saturating_add(batch_max));
-        let entries: Vec<Entry> = (self.next..end)
-            .map(|at| Entry::decode(at as u64, self.log[at].clone()).expect("decodable"))
-            .collect();
-        let entries = &entries[..engine::batch_len(&entries)];
-        let mut snapshot = self.fetch(entries);
-        let verdict = engine::decide(&self.settings, self.fold_time_ms, entries, &mut snapshot);
-        self.next += entries.len();
+        let mut fold = Fold::new(self.settings, self.fold_time_ms);
+        let verdict = self.decide(&mut fold, batch_max);
         self.commit(&verdict);
         verdict
     }
 
-    fn fetch(&self, entries: &[Entry]) -> Snapshot {
-        let mut snapshot = Snapshot::new();
-        let mut plan = Plan::new(&self.settings, entries);
-        for round in 0.. {
-            let want = plan.wants(&snapshot);
-            if want.is_empty() {
-                return snapshot;
+    fn decide(&mut self, fold: &mut Fold, batch_max: usize) -> Verdict {
+        let end = self.log.len().min(self.next.saturating_add(batch_max));
+        let entries: Vec<Entry> = (self.next..end)
+            .map(|at| Entry::decode(at as u64, self.log[at].clone()).expect("decodable"))
+            .collect();
+        let (mut rest, mut fetches) = (&entries[..], 0);
+        loop {
+            let decided = fold.decide(rest);
+            if decided == rest.len() {
+                break;
             }
-            assert!(round < FETCHES_MAX, "a fifth fetch, of {want:?}");
-            for key in want {
-                assert!(!snapshot.contains(&key), "{key:?} is known");
-                let row = self.row(&key).map(Arc::new);
-                snapshot.insert(key, row);
+            (rest, fetches) = (&rest[decided..], if decided > 0 { 0 } else { fetches });
+            assert!(fetches < FETCHES_MAX, "a fifth fetch for one record");
+            fetches += 1;
+            for key in fold.wants(rest) {
+                assert!(fold.get(&key).is_none(), "{key:?} is known");
+                fold.learn(key.clone(), self.row(&key));
             }
         }
-        unreachable!("the loop returns")
+        self.next = end;
+        fold.take()
     }
 
     fn commit(&mut self, verdict: &Verdict) {
-        let keys: BTreeSet<&Key> = verdict.writes.iter().map(|(key, _)| key).collect();
+        let keys: BTreeSet<&Bytes> = verdict.writes.iter().map(|(key, _)| key).collect();
         assert_eq!(keys.len(), verdict.writes.len(), "one per key");
-        let single =
-            verdict.writes.iter().map(|(key, row)| (key.encode(), row.as_deref().map(Row::encode)));
-        assert_eq!(engine::row::encode(&verdict.writes), single.collect::<Vec<_>>());
         for (key, row) in &verdict.writes {
             match row {
-                Some(row) => drop(self.rows.insert(key.encode(), (key.clone(), row.encode()))),
-                None => drop(self.rows.remove(&key.encode())),
+                Some(row) => drop(self.rows.insert(key.clone(), row.clone())),
+                None => drop(self.rows.remove(key)),
             }
         }
         self.fold_time_ms = verdict.fold_time_ms;
@@ -100,14 +115,23 @@ impl World {
     }
 
     pub(crate) fn row(&self, key: &Key) -> Option<Row> {
-        let (_, bytes) = self.rows.get(&key.encode())?;
+        let bytes = self.rows.get(&key.encode())?;
         Some(Row::decode(key, bytes.clone()).expect("a row"))
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&Key, Row)> {
-        self.rows.values().map(|(key, bytes)| {
-            (key, Row::decode(key, bytes.clone()).expect("a row of its own kind"))
-        })
+    /// Every row of one kind, that of `example`.
+    pub(crate) fn all(&self, example: &Key) -> Vec<Row> {
+        let kind = &example.encode()[..KIND_LEN];
+        let rows = self.rows.iter().filter(|(key, _)| key.starts_with(kind));
+        rows.map(|(_, bytes)| Row::decode(example, bytes.clone()).expect("a row of its kind"))
+            .collect()
+    }
+
+    pub(crate) fn rewards(&self) -> Vec<proto::RewardRow> {
+        let rows = self.all(&Key::Reward(SCOPE, RewardId::from_u128(0)));
+        rows.into_iter()
+            .filter_map(|row| if let Row::Reward(row) = row { Some(*row) } else { None })
+            .collect()
     }
 
     pub(crate) fn wallet(&self) -> proto::WalletRow {
@@ -124,26 +148,11 @@ impl World {
         }
     }
 
-    /// Everything but the rows that group by batch.
-    pub(crate) fn ungrouped(&self) -> Vec<(&Key, &Bytes)> {
-        let grouped =
-            |key: &Key| matches!(key, Key::EventIndex(..) | Key::RewardIndex(..) | Key::Ledger(..));
-        let rows = self.rows.values().filter(|(key, _)| !grouped(key));
-        rows.map(|(key, bytes)| (key, bytes)).collect()
-    }
-
-    /// Ids and transactions of all lists, in order, whichever rows they are grouped in.
-    pub(crate) fn lists(&self) -> (Vec<Bytes>, Vec<Bytes>, Vec<proto::LedgerTransaction>) {
-        let (mut events, mut rewards, mut ledger) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, row) in self.all() {
-            match (key, row) {
-                (Key::EventIndex(..), Row::Index(index)) => events.extend(index.ids),
-                (Key::RewardIndex(..), Row::Index(index)) => rewards.extend(index.ids),
-                (Key::Ledger(..), Row::Ledger(row)) => ledger.extend(row.transactions),
-                _ => {}
-            }
-        }
-        (events, rewards, ledger)
+    /// All ledger transactions, in order.
+    pub(crate) fn ledger(&self) -> Vec<proto::LedgerTransaction> {
+        let rows = self.all(&Key::Ledger(SCOPE, 0)).into_iter();
+        rows.flat_map(|row| if let Row::Ledger(row) = row { row.transactions } else { Vec::new() })
+            .collect()
     }
 }
 
