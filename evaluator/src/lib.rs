@@ -1,4 +1,4 @@
-//! Drives the engine over the partitions of the events log: read, plan, fetch, decide, commit.
+//! Drives the engine over the partitions of the events log: read, decide, fetch what is missing, commit.
 //!
 //! What it is not: no rule, no order of checks and no arithmetic is here (that is `engine`), and nobody
 //! is told of a decision from here (that is `dispatcher`, which follows the outcomes).

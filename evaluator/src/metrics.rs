@@ -27,7 +27,7 @@ pub const FETCHES: &str = "aktvator_evaluator_fetches_total";
 pub const TAKEOVERS: &str = "aktvator_evaluator_takeovers_total";
 /// Histogram: records in a write set.
 pub const BATCH_RECORDS: &str = "aktvator_evaluator_batch_records";
-/// Histogram: planning, fetching and deciding one write set, in seconds.
+/// Histogram: deciding one write set and fetching what it needs, in seconds.
 pub const DECIDE_SECONDS: &str = "aktvator_evaluator_decide_seconds";
 /// Histogram: encoding and committing one write set, in seconds.
 pub const COMMIT_SECONDS: &str = "aktvator_evaluator_commit_seconds";

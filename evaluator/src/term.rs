@@ -1,6 +1,6 @@
 //! One ownership of a partition, from take-over to the end: the ordered loop.
 //!
-//! Read, plan, fetch, decide, commit. The next batch is decided while earlier write sets are on their
+//! Read, decide, fetch what is missing, commit. The next batch is decided while earlier write sets are on their
 //! way; if one of them fails, everything decided on top of it is dropped with the term, and the next
 //! term goes on from the head.
 

@@ -163,6 +163,7 @@ impl Fold {
             }
             self.now_ms = before;
             let missed = self.missed.take();
+            debug_assert!(!missed.is_empty(), "stopped for no row at {entry:?}");
             if !missed.iter().all(|key| self.known.recall(key)) {
                 return false;
             }

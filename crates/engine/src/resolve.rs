@@ -98,7 +98,7 @@ struct Terrain<'a> {
 }
 
 impl<'a> Terrain<'a> {
-    /// While planning also asks for the rulebook in force.
+    /// Asks for all of it, so that one fetch brings it.
     fn look_up(look: &mut Lookup<'a, '_>, entry: &Entry, id: CampaignId) -> Result<Self, Stop> {
         let scope = entry.scope;
         let campaign = look.campaign(Key::Campaign(scope, id));

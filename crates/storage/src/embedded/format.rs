@@ -4,7 +4,7 @@ use super::disk::Disk;
 use crate::{Error, Kind};
 
 /// Version of the stored layout; another one is refused.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// No topic or group has tag 0, so this key meets no other.
 const KEY: [u8; 1] = [0];
 const LEN: usize = 11;
