@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::listen::Listen;
 use crate::migrate::Migrate;
+use crate::moving::Move;
 use crate::node;
 use crate::quickstart::{self, Quickstart};
 use crate::role::{Role, Roles};
@@ -31,6 +32,8 @@ enum Command {
     Serve(Box<Serve>),
     /// Make what Kafka, CQL and ClickHouse must have, and check what is there.
     Migrate(Migrate),
+    /// Take a stopped installation from its data directory to the servers.
+    Move(Move),
     /// Set up an organization that is ready for its first event, through the public API.
     Quickstart(Quickstart),
     /// Receive webhooks and print them.
@@ -70,6 +73,7 @@ impl Cli {
         match self.command {
             Command::Serve(options) => options.run(),
             Command::Migrate(options) => finished(options.run()),
+            Command::Move(options) => finished(options.run()),
             Command::Quickstart(options) => ended(quickstart::run(&options)),
             Command::Listen(options) => ended(options.run()),
         }

@@ -6,6 +6,7 @@ mod config;
 mod failure;
 mod listen;
 mod migrate;
+mod moving;
 mod node;
 mod operator;
 mod public;

@@ -19,7 +19,7 @@ use crate::failure::{Failure, chain};
 use crate::public::{self, Api, Transport};
 use crate::role::{Role, Roles};
 use crate::stores::Stores;
-use crate::{operator, random};
+use crate::{moving, operator, random};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The source revision, where the build was told.
@@ -175,6 +175,7 @@ impl Node {
     /// Opens the stores; also says whether the operator token is new.
     async fn open(config: Config, roles: Roles) -> Result<(Self, bool), Failure> {
         let stores = Stores::open(&config, &roles).await?;
+        moving::may_serve(&stores.catalog).await?;
         let (operator, new_token) = operator_sha256(&config, &roles)?;
         let fresh = random::bytes()?;
         let setting = stores.catalog.setting("click-key", || fresh.to_vec()).await;

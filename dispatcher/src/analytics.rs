@@ -28,13 +28,14 @@ use crate::partition::Shared;
 pub(crate) struct Follower {
     pub(crate) shared: Arc<Shared>,
     pub(crate) analytics: Analytics,
+    pub(crate) consumer: Consumer,
     pub(crate) source: Source,
     pub(crate) partition: u16,
 }
 
 /// Why a step did not happen.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(crate) enum Failure {
     #[error("log or analytics failed")]
     Storage(#[from] Error),
     #[error("a newer build wrote the record at offset {0}")]
@@ -81,6 +82,18 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// Takes in all there is by now.
+    pub(crate) async fn catch_up(&self) -> Result<(), Failure> {
+        // Nothing is worth waiting for.
+        let at_once = Shutdown::new();
+        at_once.request();
+        let mut at = self.analytics.position(self.source, self.partition).await?;
+        while at.next < self.shared.log.bounds(self.topic(), self.partition).await?.end {
+            at = self.step(at, &at_once).await?;
+        }
+        Ok(())
     }
 
     /// Until there is something to take in.
@@ -156,13 +169,12 @@ impl Follower {
                 }
                 Err(Unreadable::Malformed) => {
                     tracing::error!(
-                        consumer = self.consumer().as_str(),
+                        consumer = self.consumer.as_str(),
                         partition = self.partition,
                         offset = record.offset,
                         "record cannot be read and is not counted"
                     );
-                    counter!(names::UNREADABLE, "consumer" => self.consumer().as_str())
-                        .increment(1);
+                    counter!(names::UNREADABLE, "consumer" => self.consumer.as_str()).increment(1);
                 }
                 Err(Unreadable::Unknown) if counted.next > at.next => return Ok(false),
                 Err(Unreadable::Unknown) => return Err(Failure::Unknown(record.offset)),
@@ -174,26 +186,26 @@ impl Follower {
 
     fn read_record(&self, record: &LogRecord) -> Result<(Option<Fact>, i64), Unreadable> {
         let bytes = record.bytes.clone();
-        match self.source {
-            Source::Outcomes => {
-                let outcome = Outcome::decode(bytes).map_err(|_| Unreadable::Malformed)?;
-                Ok((facts::of_outcome(&outcome)?, outcome.accepted_at_ms))
-            }
-            Source::Clicks => {
+        match self.consumer {
+            Consumer::Clicks => {
                 let click = Click::decode(bytes).map_err(|_| Unreadable::Malformed)?;
                 Ok((Some(facts::of_click(&click)?), click.clicked_at_ms))
+            }
+            Consumer::Outcomes | Consumer::Webhooks => {
+                let outcome = Outcome::decode(bytes).map_err(|_| Unreadable::Malformed)?;
+                Ok((facts::of_outcome(&outcome)?, outcome.accepted_at_ms))
             }
         }
     }
 
     fn failed(&self, failure: &Failure) {
         tracing::warn!(
-            consumer = self.consumer().as_str(),
+            consumer = self.consumer.as_str(),
             partition = self.partition,
             error = chain(failure),
             "analytics could not go on, trying again"
         );
-        counter!(names::RETRIES, "consumer" => self.consumer().as_str()).increment(1);
+        counter!(names::RETRIES, "consumer" => self.consumer.as_str()).increment(1);
         let halts = match failure {
             Failure::Unknown(_) => true,
             Failure::Storage(e) => {
@@ -206,17 +218,10 @@ impl Follower {
     }
 
     fn progress(&self) -> &crate::board::Progress {
-        self.shared.board.progress(self.consumer(), self.partition)
-    }
-
-    const fn consumer(&self) -> Consumer {
-        match self.source {
-            Source::Outcomes => Consumer::Outcomes,
-            Source::Clicks => Consumer::Clicks,
-        }
+        self.shared.board.progress(self.consumer, self.partition)
     }
 
     const fn topic(&self) -> storage::Topic {
-        self.consumer().topic()
+        self.consumer.topic()
     }
 }

@@ -13,7 +13,7 @@ use crate::board::Consumer;
 use crate::chain::chain;
 use crate::expand::{Due, expand};
 use crate::metrics as names;
-use crate::notice::{self, Unreadable};
+use crate::notice::{self, Place, Unreadable};
 use crate::partition::Shared;
 use crate::rows::Writes;
 
@@ -38,20 +38,21 @@ pub(crate) struct Expanded {
 
 /// Why outcomes were not expanded.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(crate) enum Failure {
     #[error("log or catalog failed")]
     Storage(#[from] Error),
     #[error("a newer build wrote the outcome at offset {0}")]
     Unknown(u64),
 }
 
-/// Waits for outcomes from `from` on, and expands them. Where that fails it tries again, for as
+/// Waits for outcomes at `from`, and expands them. Where that fails it tries again, for as
 /// long as it takes; it never passes over an outcome that could be read by another build.
-pub(crate) async fn next(shared: &Shared, partition: u16, from: u64) -> Expanded {
+pub(crate) async fn next(shared: &Shared, from: Place) -> Expanded {
     let mut backoff = Backoff::new();
+    let partition = from.partition;
     loop {
-        shared.log.wait(Consumer::Webhooks.topic(), partition, from).await;
-        match read(shared, partition, from).await {
+        shared.log.wait(Consumer::Webhooks.topic(), partition, from.offset).await;
+        match read(shared, from).await {
             Ok(expanded) => return expanded,
             Err(failure) => {
                 counter!(names::RETRIES, "consumer" => CONSUMER).increment(1);
@@ -79,16 +80,18 @@ const fn is_hopeless(failure: &Failure) -> bool {
     }
 }
 
-async fn read(shared: &Shared, partition: u16, from: u64) -> Result<Expanded, Failure> {
-    let topic = Consumer::Webhooks.topic();
-    let records = shared.log.read(topic, partition, from, shared.config.read_limit()).await?;
+/// Expands outcomes from `from` on, as many as are there at once; none at the end.
+pub(crate) async fn read(shared: &Shared, from: Place) -> Result<Expanded, Failure> {
+    let (topic, limit) = (Consumer::Webhooks.topic(), shared.config.read_limit());
+    let records = shared.log.read(topic, from.partition, from.offset, limit).await?;
     let mut expanded =
-        Expanded { next: from, as_of_ms: 0, writes: Writes::new(), dues: Vec::new() };
+        Expanded { next: from.offset, as_of_ms: 0, writes: Writes::new(), dues: Vec::new() };
     for record in &records {
-        match one(shared, partition, record, &mut expanded).await {
+        let place = Place { offset: record.offset, ..from };
+        match one(shared, place, record, &mut expanded).await {
             Ok(()) => {}
             // What was expanded before it is stored first.
-            Err(_) if expanded.next > from => break,
+            Err(_) if expanded.next > from.offset => break,
             Err(failure) => return Err(failure),
         }
         expanded.next = record.offset + 1;
@@ -101,7 +104,7 @@ async fn read(shared: &Shared, partition: u16, from: u64) -> Result<Expanded, Fa
 
 async fn one(
     shared: &Shared,
-    partition: u16,
+    place: Place,
     record: &LogRecord,
     expanded: &mut Expanded,
 ) -> Result<(), Failure> {
@@ -109,7 +112,7 @@ async fn one(
     let read = decoded.and_then(|outcome| notice::scope(&outcome).map(|scope| (scope, outcome)));
     let (scope, outcome) = match read {
         Ok(read) => read,
-        Err(_) => return passed_over(partition, record),
+        Err(_) => return passed_over(place),
     };
     expanded.as_of_ms = outcome.accepted_at_ms;
     let endpoints = shared.endpoints.of(scope).await?;
@@ -117,20 +120,20 @@ async fn one(
     if endpoints.is_empty() {
         return Ok(());
     }
-    match notice::notices(partition, record.offset, &outcome) {
+    match notice::notices(place, &outcome) {
         Ok(notices) => {
             let now_ms = shared.clock.now_ms();
             expand(&notices, &endpoints, now_ms, &mut expanded.writes, &mut expanded.dues);
             Ok(())
         }
         Err(Unreadable::Unknown) => Err(Failure::Unknown(record.offset)),
-        Err(Unreadable::Malformed) => passed_over(partition, record),
+        Err(Unreadable::Malformed) => passed_over(place),
     }
 }
 
 /// Damaged bytes stay on the log, where their offset finds them; the partition goes on.
-fn passed_over(partition: u16, record: &LogRecord) -> Result<(), Failure> {
-    tracing::error!(partition, offset = record.offset, "outcome cannot be read and tells nobody");
+fn passed_over(Place { partition, offset, .. }: Place) -> Result<(), Failure> {
+    tracing::error!(partition, offset, "outcome cannot be read and tells nobody");
     counter!(names::UNREADABLE, "consumer" => CONSUMER).increment(1);
     Ok(())
 }

@@ -16,6 +16,7 @@ mod analytics;
 pub mod attempt;
 mod backoff;
 mod board;
+mod catch_up;
 mod chain;
 mod commit;
 pub mod config;
@@ -47,6 +48,7 @@ use tokio::task::JoinHandle;
 use crate::analytics::Follower;
 use crate::backoff::Backoff;
 use crate::board::{Board, Consumer};
+pub use crate::catch_up::{Behind, catch_up};
 use crate::chain::chain;
 pub use crate::config::Config;
 use crate::endpoints::Endpoints;
@@ -73,6 +75,25 @@ pub struct DispatcherParts {
     pub config: Config,
 }
 
+impl DispatcherParts {
+    /// What partitions share, and what only some of their consumers need.
+    fn shared(self) -> (Arc<Shared>, Analytics) {
+        let Self { log, state, catalog, analytics, clock, transport, config, .. } = self;
+        let permits = config.in_flight_max.clamp(1, Semaphore::MAX_PERMITS);
+        let shared = Shared {
+            endpoints: Endpoints::new(catalog),
+            board: Board::new(log.partitions()),
+            permits: Arc::new(Semaphore::new(permits)),
+            log,
+            state,
+            clock,
+            transport,
+            config,
+        };
+        (Arc::new(shared), analytics)
+    }
+}
+
 /// The name under which dispatchers share the partitions among themselves.
 const GROUP: &str = "dispatcher";
 
@@ -83,18 +104,8 @@ pub async fn run(parts: DispatcherParts, shutdown: Shutdown) {
     if parts.config.allow_loopback_targets {
         tracing::info!("webhooks to this machine are permitted, over http too");
     }
-    let DispatcherParts { log, state, catalog, analytics, clock, seed, transport, config } = parts;
-    let mut assignments = log.assignments(GROUP);
-    let shared = Arc::new(Shared {
-        endpoints: Endpoints::new(catalog),
-        board: Board::new(log.partitions()),
-        permits: Arc::new(Semaphore::new(config.in_flight_max.clamp(1, Semaphore::MAX_PERMITS))),
-        log,
-        state,
-        clock,
-        transport,
-        config,
-    });
+    let (seed, (shared, analytics)) = (parts.seed, parts.shared());
+    let mut assignments = shared.log.assignments(GROUP);
     let mut chores = Tasks::default();
     chores.spawn("trim", trim::run(shared.clone(), analytics.clone(), shutdown.clone()));
     chores.spawn("dispatcher-report", report(shared.clone(), shutdown.clone()));
@@ -108,7 +119,7 @@ pub async fn run(parts: DispatcherParts, shutdown: Shutdown) {
             None => serve::spawn("webhooks", own(shared.clone(), partition, seed, stop)),
             Some(source) => {
                 let (shared, analytics) = (shared.clone(), analytics.clone());
-                let follower = Follower { shared, analytics, source, partition };
+                let follower = Follower { shared, analytics, consumer, source, partition };
                 serve::spawn("analytics", follower.run(stop))
             }
         });

@@ -28,6 +28,17 @@ pub enum Unreadable {
     Malformed,
 }
 
+/// Where an outcome stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The log's.
+    pub identity: u64,
+    /// Of that log.
+    pub partition: u16,
+    /// In that partition.
+    pub offset: u64,
+}
+
 /// Something that happened, on its way to whoever subscribed to its type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
@@ -132,17 +143,13 @@ pub fn scope(outcome: &proto::Outcome) -> Result<Scope, Unreadable> {
     Ok(Scope { organization, mode })
 }
 
-/// The notices that outcome `sequence` of `partition` causes, in a fixed order.
+/// The notices that the outcome at `place` causes, in a fixed order.
 ///
 /// A repeat of a decided event causes none, nor does an event that no aktvator was found for.
 ///
 /// # Errors
 /// Where the outcome cannot be read; then it causes none.
-pub fn notices(
-    partition: u16,
-    sequence: u64,
-    outcome: &proto::Outcome,
-) -> Result<Vec<Notice>, Unreadable> {
+pub fn notices(place: Place, outcome: &proto::Outcome) -> Result<Vec<Notice>, Unreadable> {
     let scope = scope(outcome)?;
     let told = match outcome.body.as_ref().ok_or(Unreadable::Unknown)? {
         Body::EventDecided(event) if event.repeat => Vec::new(),
@@ -153,7 +160,7 @@ pub fn notices(
     };
     let created_at = Timestamp::from_ms(outcome.accepted_at_ms);
     let with_id = |(index, (kind, data))| {
-        let id = hash::notice_id(partition, sequence, index);
+        let id = hash::notice_id(place.identity, place.partition, place.offset, index);
         Notice { id, kind, scope, created_at, data }
     };
     Ok((0u16..).zip(told).map(with_id).collect())

@@ -32,6 +32,7 @@ use crate::expand::Due;
 use crate::follow::{self, Expanded};
 use crate::lanes::{Lanes, PageWanted, Pressure};
 use crate::metrics as names;
+use crate::notice::Place;
 use crate::rows::{self, Writes};
 use crate::send::{Attempted, attempt, count};
 use crate::store;
@@ -135,17 +136,7 @@ impl Owner {
         shutdown: Shutdown,
     ) -> Result<Self, storage::Error> {
         let shard = Shard { group: Group::Webhooks, partition };
-        let (epoch, head) = shared.state.acquire(shard).await?;
-        let bounds = shared.log.bounds(Consumer::Webhooks.topic(), partition).await?;
-        let head = if head.seq == 0 {
-            Head { next_offset: bounds.start, log_identity: bounds.identity, ..head }
-        } else {
-            head
-        };
-        let within = (bounds.start..=bounds.end).contains(&head.next_offset);
-        if head.log_identity != bounds.identity || !within {
-            return Err(storage::Error::determinate("take", storage::Kind::OutOfRange));
-        }
+        let (epoch, head) = acquire(&shared, shard).await?;
         let mut lanes = Lanes::new(shared.config.endpoint_in_flight_max);
         for lane in store::lanes(&shared.state, shard).await? {
             lanes.found(lane);
@@ -272,9 +263,10 @@ impl Owner {
             return;
         }
         self.following = true;
-        let (shared, partition, from) =
-            (self.shared.clone(), self.shard.partition, self.expanded_to);
-        self.add(async move { Done::Expanded(follow::next(&shared, partition, from).await) });
+        let (shared, identity, partition) =
+            (self.shared.clone(), self.head.log_identity, self.shard.partition);
+        let from = Place { identity, partition, offset: self.expanded_to };
+        self.add(async move { Done::Expanded(follow::next(&shared, from).await) });
     }
 
     fn start_pages(&mut self) {
@@ -440,6 +432,27 @@ impl Owner {
         let left = next.into_iter().flatten().min().map_or(i64::MAX, |at| at - now_ms);
         Duration::from_millis(left.max(1).unsigned_abs()).min(NAP_MAX)
     }
+}
+
+/// Takes the shard from whoever had it, and says where to go on.
+///
+/// # Errors
+/// As [`Owner::take`].
+pub(crate) async fn acquire(
+    shared: &Shared,
+    shard: Shard,
+) -> Result<(Epoch, Head), storage::Error> {
+    let (epoch, head) = shared.state.acquire(shard).await?;
+    let bounds = shared.log.bounds(Consumer::Webhooks.topic(), shard.partition).await?;
+    if head.seq == 0 {
+        let head = Head { next_offset: bounds.start, log_identity: bounds.identity, ..head };
+        return Ok((epoch, head));
+    }
+    let within = (bounds.start..=bounds.end).contains(&head.next_offset);
+    if head.log_identity != bounds.identity || !within {
+        return Err(storage::Error::determinate("take", storage::Kind::OutOfRange));
+    }
+    Ok((epoch, head))
 }
 
 /// The same in a word that metrics may have.

@@ -71,6 +71,16 @@ impl DeliveryKey {
     }
 }
 
+/// Whose row has this key; `None` where it is none of the four kinds.
+pub fn scope(key: &[u8]) -> Option<Scope> {
+    let at = match key.first()? {
+        &(DELIVERY | BY_ID | DUE) => 1,
+        &FINISHED => 1 + 8 + 1,
+        _ => return None,
+    };
+    Scope::from_bytes(key.get(at..at + 17)?.try_into().ok()?)
+}
+
 /// The range (end exclusive) of every delivery of an endpoint, oldest first.
 pub fn of_endpoint(scope: Scope, endpoint: EndpointId) -> (Bytes, Bytes) {
     endpoint_range(DELIVERY, scope, endpoint)
@@ -207,6 +217,11 @@ mod tests {
             prop_assert!(due(at, &second) <= due(later, &second) || at > later);
 
             prop_assert_eq!(decode_finished(&finished(at, &first)), Some((at, first)));
+            for made in [first.encode(), by_id(first.scope, first.delivery), due(at, &first), finished(at, &first)] {
+                prop_assert_eq!(scope(&made), Some(first.scope));
+                prop_assert_eq!(scope(&made[..17]), None);
+            }
+
             let (from, to) = finished_before(later);
             prop_assert_eq!((from..to).contains(&finished(at, &first)), at < later);
         }

@@ -30,12 +30,17 @@ pub fn reward_id(event: ConversionEventId, rule_key: &str) -> RewardId {
     RewardId::from_u128(hash128("rwd", &[&event.to_bytes(), rule_key.as_bytes()]))
 }
 
-/// The id of the `index`-th notice caused by outcome `sequence` of `partition`: consuming an outcome
-/// twice names the same notices.
-pub fn notice_id(partition: u16, sequence: u64, index: u16) -> NoticeId {
+/// The id of the `index`-th notice caused by outcome `sequence` of `partition` in the log `identity`:
+/// consuming an outcome twice names the same notices, and what moved to another log names others.
+pub fn notice_id(identity: u64, partition: u16, sequence: u64, index: u16) -> NoticeId {
     NoticeId::from_u128(hash128(
         "notice",
-        &[&partition.to_be_bytes(), &sequence.to_be_bytes(), &index.to_be_bytes()],
+        &[
+            &identity.to_be_bytes(),
+            &partition.to_be_bytes(),
+            &sequence.to_be_bytes(),
+            &index.to_be_bytes(),
+        ],
     ))
 }
 

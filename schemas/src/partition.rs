@@ -74,6 +74,15 @@ impl Scope {
         bytes
     }
 
+    /// The reverse of [`Scope::to_bytes`]; `None` where they are no scope.
+    pub fn from_bytes(bytes: &[u8; 17]) -> Option<Self> {
+        let (organization, mode) = bytes.split_at(16);
+        Some(Self {
+            organization: OrganizationId::from_proto(organization)?,
+            mode: Mode::from_byte(mode[0])?,
+        })
+    }
+
     /// The partition this scope lives in, of `partitions` many.
     ///
     /// Stable for ever: an organization's log must not move. The low bits of a ULID-like id are

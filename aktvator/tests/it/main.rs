@@ -6,6 +6,7 @@ mod composition;
 mod crash;
 mod disk;
 mod main_path;
+mod moving;
 mod node;
 mod operating;
 mod receiver;

@@ -86,6 +86,20 @@ impl Node {
         self.restart();
     }
 
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a running server");
+        self.child.wait().expect("a child");
+    }
+
+    /// What it says when it is started on its data and ends at once.
+    pub(crate) fn refuses_to_start(&self) -> String {
+        let before = self.log().len();
+        let mut child = spawn(&self.folder, &self.data_dir, self.ports, &self.extra);
+        assert!(!child.wait().expect("a child").success());
+        self.log()[before..].to_owned()
+    }
+
     /// SIGTERM; the exit status.
     pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
         self.signal("TERM");
@@ -174,7 +188,12 @@ impl Node {
 
     /// The quickstart's organization, which no rate limit stops.
     pub(crate) fn unlimited_organization(&self) -> Organization {
-        let shop = self.organization();
+        self.unlimited_organization_with(&[])
+    }
+
+    /// The same, with more arguments for `quickstart`.
+    pub(crate) fn unlimited_organization_with(&self, extra: &[&str]) -> Organization {
+        let shop = self.organization_with(extra);
         let limits = serde_json::json!({
             "ingestPerSecond": 1_000_000, "ingestBurst": 1_000_000,
             "requestsPerSecond": 1_000_000, "requestsBurst": 1_000_000,
@@ -241,6 +260,12 @@ impl Organization {
     /// From now on events are pushed to this process.
     pub(crate) fn push_to(&mut self, edge: &Node) {
         self.edge = edge.url("");
+    }
+
+    /// From now on it asks and pushes elsewhere.
+    pub(crate) fn served_by(&mut self, control: &Node, edge: &Node) {
+        self.base = control.url("");
+        self.push_to(edge);
     }
 
     /// One of quickstart's names, like `campaignId`.

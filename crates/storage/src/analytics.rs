@@ -47,6 +47,8 @@ pub enum Source {
     Outcomes = 0,
     /// The `clicks` topic.
     Clicks = 1,
+    /// Sums of another store, which this one goes on from; offsets count them.
+    Moved = 2,
 }
 
 /// Something to count, with what it is counted by. A reversal is a fact with negative figures. An id of

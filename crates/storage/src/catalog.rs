@@ -20,7 +20,7 @@ use schemas::time::Timestamp;
 
 pub use cql::CqlCatalog;
 pub use fault::{CatalogFault, FaultyCatalog};
-pub use sqlite::SqliteCatalog;
+pub use sqlite::{Entry, SqliteCatalog};
 
 use crate::error::Error;
 
@@ -50,7 +50,7 @@ pub enum Kind {
     TopUp = 9,
     /// The recorded answer to a request with an `Idempotency-Key`.
     Idempotency = 10,
-    /// A setting that the public API shows; installation secrets are [`Catalog::setting`]s.
+    /// What is known of the installation as a whole; its secrets are [`Catalog::setting`]s.
     Setting = 11,
 }
 

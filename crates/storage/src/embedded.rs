@@ -67,6 +67,20 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<(EventLog, StateStore),
     Ok((EventLog::Embedded(log), StateStore::Embedded(state)))
 }
 
+/// Opens what is there, with as many partitions as it was created with; else as [`open`].
+///
+/// # Errors
+/// As [`open`], and `Conflict` when `dir` does not have both databases.
+pub fn reopen(dir: &Path, min_free_bytes: u64) -> Result<(EventLog, StateStore), Error> {
+    if let Some(name) = ["log", "state"].into_iter().find(|name| !dir.join(name).is_dir()) {
+        let why = format!("there is no {name} in {}", dir.display());
+        return Err(Error::determinate("open", Kind::Conflict).because(why));
+    }
+    let (log, state) =
+        open_at(dir, &OpenOptions { partitions: 0, min_free_bytes, ..OpenOptions::new(0) })?;
+    Ok((EventLog::Embedded(log), StateStore::Embedded(state)))
+}
+
 /// The same, as what they are.
 pub(crate) fn open_both(
     dir: &Path,
@@ -75,6 +89,10 @@ pub(crate) fn open_both(
     if options.partitions == 0 {
         return Err(Error::determinate("open", Kind::Conflict).because("0 partitions"));
     }
+    open_at(dir, options)
+}
+
+fn open_at(dir: &Path, options: &OpenOptions) -> Result<(EmbeddedLog, EmbeddedState), Error> {
     let (log_dir, state_dir) = (dir.join("log"), dir.join("state"));
     if state_dir.exists() && !log_dir.exists() {
         let why = format!("{} is there but log is missing beside it", state_dir.display());

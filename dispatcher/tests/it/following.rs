@@ -47,7 +47,7 @@ async fn the_payload_is_the_product_pages() {
     let told =
         told(&World::new(), vec![Body::EventDecided(decided(9, "rewarded", &[2_500]))]).await;
     let verified = &told.iter().find(|(k, _)| k == "action_attempt.verified").expect("told").1;
-    let id = schemas::hash::notice_id(scope(5).partition(PARTITIONS), 0, 0);
+    let id = schemas::hash::notice_id(7, scope(5).partition(PARTITIONS), 0, 0);
     let want = format!(
         concat!(
             r#"{{"id":"{}","type":"action_attempt.verified","#,

@@ -2,6 +2,7 @@
 //! real sockets.
 
 mod analytics;
+mod catch_up;
 mod fairness;
 mod following;
 mod hostile;

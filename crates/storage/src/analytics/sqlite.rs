@@ -5,6 +5,8 @@
 //! position on are still in their log and are taken in again. It saves a sync per batch on the disk
 //! the event log lives on. [`SqliteAnalytics::sync`] is for whoever wants to trim that log.
 
+mod export;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

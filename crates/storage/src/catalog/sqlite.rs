@@ -1,5 +1,7 @@
 //! The catalog in SQLite: four tables, every change one transaction.
 
+mod export;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +13,7 @@ use schemas::partition::Mode;
 use schemas::time::Timestamp;
 use tokio::sync::watch;
 
+pub use self::export::Entry;
 use super::list;
 use super::{CatalogError, Change, Document, Expected, Kind, ListFilter, OutboxRow, Page};
 use crate::error::Error;

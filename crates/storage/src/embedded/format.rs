@@ -36,7 +36,7 @@ impl Format {
     }
 
     /// The format of this database: the stored one, or `asked`, which is then stored. It is kept
-    /// in the first keyspace.
+    /// in the first keyspace. No partitions asked for: as many as are stored.
     ///
     /// # Errors
     /// `Conflict` when the stored number of partitions is not the one asked for, or the layout is
@@ -54,7 +54,7 @@ impl Format {
         let refuse = |why: String| Err(Error::determinate("open", Kind::Conflict).because(why));
         let (is, not) = match Self::decode(&stored) {
             None => return refuse(format!("{path} has a layout of another version")),
-            Some(found) if found.partitions == asked.partitions => return Ok(found),
+            Some(found) if [found.partitions, 0].contains(&asked.partitions) => return Ok(found),
             Some(found) => (found.partitions, asked.partitions),
         };
         refuse(format!("{path} was created with {is} partitions, not {not}"))

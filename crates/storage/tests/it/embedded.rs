@@ -48,6 +48,17 @@ fn a_directory_of_another_shape_is_refused_with_the_reason() {
     assert!(why.contains("log is missing"), "{why}");
 }
 
+#[test]
+fn what_is_there_is_opened_as_it_was_made() {
+    let dir = TempDir::new().unwrap();
+    let refused = embedded::reopen(dir.path(), 0).err().expect("there is nothing");
+    assert_eq!(refused.kind, Kind::Conflict);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made");
+    drop(embedded::open(dir.path(), &options()).unwrap());
+    let (log, _state) = embedded::reopen(dir.path(), 0).unwrap();
+    assert_eq!(log.partitions(), options().partitions);
+}
+
 #[tokio::test]
 async fn a_state_beside_another_log_or_lost_is_refused() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());

@@ -7,6 +7,7 @@ mod catalog;
 mod catalog_outbox;
 mod cql_proxy;
 mod embedded;
+mod export;
 mod fault;
 mod kafka;
 mod keyspace;

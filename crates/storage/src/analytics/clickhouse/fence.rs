@@ -17,7 +17,7 @@ use crate::state::{Epoch, Group, Shard, StateStore, WriteSet};
 pub(super) const LAYOUT: u8 = 1;
 /// Bytes of a cut in one row of state.
 const CHUNK: usize = 256 << 10;
-const SOURCES: usize = 2;
+const SOURCES: usize = 3;
 
 /// How far a source of a partition was taken in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -266,14 +266,15 @@ fn a_server_that_was_away_gets_everything_once() {
     });
 }
 
-/// Both sources share the partition's shard and do not disturb each other.
+/// All sources share the partition's shard and do not disturb each other.
 #[test]
 #[ignore = "needs a ClickHouse at AKTVATOR_TEST_CLICKHOUSE"]
 fn sources_and_partitions_move_side_by_side() {
     run(async {
         let database = Database::new().await;
         let analytics = database.connect().await;
-        let takers = [Source::Outcomes, Source::Clicks].into_iter().flat_map(|source| {
+        let sources = [Source::Outcomes, Source::Clicks, Source::Moved];
+        let takers = sources.into_iter().flat_map(|source| {
             [0, 5].map(|partition| {
                 let analytics = analytics.clone();
                 tokio::spawn(async move {
@@ -281,6 +282,7 @@ fn sources_and_partitions_move_side_by_side() {
                         let facts = match source {
                             Source::Outcomes => vec![sale(MONDAY); 3],
                             Source::Clicks => vec![click(MONDAY); 2],
+                            Source::Moved => vec![sale(MONDAY)],
                         };
                         analytics.apply(source, partition, n, n + 1, 7, &facts).await.unwrap();
                     }
@@ -293,11 +295,11 @@ fn sources_and_partitions_move_side_by_side() {
             taker.await.unwrap();
         }
         let totals = analytics.performance(&year()).await.unwrap().totals;
-        assert_eq!((totals.conversions, totals.clicks), (48, 32));
-        database.assert_facts(80);
+        assert_eq!((totals.conversions, totals.clicks), (64, 32));
+        database.assert_facts(96);
         // One write set fixes a cut, one says that it is in.
         let shard = Shard { group: Group::Analytics, partition: 0 };
-        assert_eq!(database.state().head(shard).await.unwrap().seq, 32);
+        assert_eq!(database.state().head(shard).await.unwrap().seq, 48);
     });
 }
 
