@@ -73,9 +73,9 @@ impl DeliveryKey {
 
 /// Whose row has this key; `None` where it is none of the four kinds.
 pub fn scope(key: &[u8]) -> Option<Scope> {
-    let at = match key.first()? {
-        &(DELIVERY | BY_ID | DUE) => 1,
-        &FINISHED => 1 + 8 + 1,
+    let at = match *key.first()? {
+        DELIVERY | BY_ID | DUE => 1,
+        FINISHED => 1 + 8 + 1,
         _ => return None,
     };
     Scope::from_bytes(key.get(at..at + 17)?.try_into().ok()?)
