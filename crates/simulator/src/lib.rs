@@ -20,6 +20,7 @@ mod life;
 mod model;
 mod notices;
 mod oracle;
+pub mod parity;
 mod replay;
 mod rules;
 mod workload;

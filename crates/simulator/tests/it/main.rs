@@ -1,5 +1,7 @@
 //! Two hundred seeds, and that a seed is a run.
 
+mod parity;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 
