@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::patience::Patience;
 use crate::catalog::{Catalog, CqlCatalog};
 use crate::state::CqlState;
-use crate::state::cql::Store;
-use crate::{Error, EventLog, Kind, StateStore};
+use crate::state::cql::{SessionTables, Sources, Store, Tables};
+use crate::{Error, EventLog, StateStore};
 
 /// Where the cluster is and how it is used.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,13 +100,8 @@ pub async fn migrate(options: &CqlOptions) -> Result<Report, Error> {
 pub async fn connect(options: &CqlOptions, log: EventLog) -> Result<(StateStore, Catalog), Error> {
     let session = session::open(options).await?;
     let layout = schema::layout(&session).await?;
-    let store = Arc::new(Store::prepare(session, layout, log.clone()).await?);
+    let tables = Tables::Session(Box::new(SessionTables::prepare(session).await?));
+    let store = Arc::new(Store::new(tables, layout.buckets, log.clone(), Sources::System));
     let catalog = CqlCatalog::start(store.clone(), log).await?;
     Ok((StateStore::Cql(CqlState::start(store)), Catalog::Cql(catalog)))
-}
-
-/// A number that no one else draws, to know one's own doing again.
-pub(crate) fn token(op: &'static str) -> Result<i64, Error> {
-    let drawn = getrandom::u64().map(u64::cast_signed);
-    drawn.map_err(|e| Error::determinate(op, Kind::Unavailable).because(e.to_string()))
 }

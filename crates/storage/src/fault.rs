@@ -1,21 +1,24 @@
 //! Scripted failures, for tests: which operation fails at which step, or takes the process with it.
 //!
 //! [`Faults`] is the script. [`Faults::wrap`] puts it around any pair of handles; around
-//! [`crate::memory::Memory`] it reaches the step between written and synced too. Nothing here is
-//! random: the same script over the same calls gives the same failures. A simulator counts the
-//! steps of a run with [`Faults::reached`] and then crashes at each of them in turn.
+//! [`crate::memory::Memory`] it reaches the step between written and synced too, and in a process of
+//! [`crate::memory::Cluster`] each statement of the distributed commit. Nothing here is random: the same
+//! script over the same calls gives the same failures. A simulator counts the steps of a run with
+//! [`Faults::reached`] and then crashes at each of them in turn.
+
+mod process;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub(crate) use self::process::Process;
 use crate::log::FaultLog;
 use crate::marks::Mark;
 use crate::state::FaultState;
-use crate::{Certainty, Error, EventLog, Kind, StateStore};
+use crate::{EventLog, Kind, StateStore};
 
-/// An operation of a port.
+/// An operation of a port, or a statement of the distributed commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
     /// [`EventLog::append`].
@@ -38,6 +41,26 @@ pub enum Op {
     Scan,
     /// [`StateStore::head`].
     Head,
+    /// Reads a head row, serially.
+    ReadHead,
+    /// Raises a head row's epoch: an owner takes the shard.
+    TakeHead,
+    /// Moves a head row: the commit point.
+    MoveHead,
+    /// Writes a chunk of a write set.
+    PutChunk,
+    /// Reads a chunk of a write set.
+    ReadChunk,
+    /// Deletes a write set.
+    DeleteBlob,
+    /// Puts and deletes rows of one bucket.
+    WriteRows,
+    /// Reads rows of one bucket.
+    ReadRows,
+    /// Says how far a shard is applied.
+    MarkApplied,
+    /// Reads how far a shard is applied.
+    ReadApplied,
 }
 
 impl Op {
@@ -53,11 +76,27 @@ impl Op {
             Self::Get => "get",
             Self::Scan => "scan",
             Self::Head => "head",
+            Self::ReadHead => "read_head",
+            Self::TakeHead => "take_head",
+            Self::MoveHead => "move_head",
+            Self::PutChunk => "put_chunk",
+            Self::ReadChunk => "read_chunk",
+            Self::DeleteBlob => "delete_blob",
+            Self::WriteRows => "write_rows",
+            Self::ReadRows => "read_rows",
+            Self::MarkApplied => "mark_applied",
+            Self::ReadApplied => "read_applied",
         }
     }
 
     fn writes(self) -> bool {
-        matches!(self, Self::Append | Self::Trim | Self::Publish | Self::Acquire | Self::Commit)
+        match self {
+            Self::Append | Self::Trim | Self::Publish | Self::Acquire | Self::Commit => true,
+            Self::TakeHead | Self::MoveHead | Self::MarkApplied => true,
+            Self::PutChunk | Self::DeleteBlob | Self::WriteRows => true,
+            Self::Read | Self::Bounds | Self::Get | Self::Scan | Self::Head => false,
+            Self::ReadHead | Self::ReadChunk | Self::ReadRows | Self::ReadApplied => false,
+        }
     }
 }
 
@@ -84,6 +123,13 @@ pub enum Action {
     Crash,
     /// It takes this long, in tokio's time.
     Delay(Duration),
+    /// The whole process stands still for this long, and then goes on as if nothing had been. Not
+    /// where something is written and not synced: there it is a delay.
+    Freeze(Duration),
+    /// Before a statement of the distributed commit or a publication: it fails as indeterminate, and
+    /// happens after this long all the same, whatever has become of the process. Before anything else
+    /// it is a determinate failure, elsewhere a delay.
+    Late(Duration),
 }
 
 /// A script of failures, shared by its clones.
@@ -102,6 +148,7 @@ struct Shared {
 struct Script {
     reached: BTreeMap<(Op, Step), u64>,
     planned: BTreeMap<(Op, Step, u64), Action>,
+    met: Vec<(Op, Step, Action)>,
 }
 
 impl Faults {
@@ -116,6 +163,11 @@ impl Faults {
     /// How often `op` has reached `step`.
     pub fn reached(&self, op: Op, step: Step) -> u64 {
         self.lock().reached.get(&(op, step)).copied().unwrap_or(0)
+    }
+
+    /// What has come of the plans, in order.
+    pub fn met(&self) -> Vec<(Op, Step, Action)> {
+        self.lock().met.clone()
     }
 
     /// Forgets what was planned and has not come.
@@ -135,10 +187,15 @@ impl Faults {
 
     /// The same handles, following this script. They are one process: a crash in one ends both.
     pub fn wrap(&self, log: EventLog, state: StateStore) -> (EventLog, StateStore) {
-        let process = Arc::new(Process { faults: self.clone(), dead: AtomicBool::new(false) });
+        let process = self.process();
         let log = FaultLog::new(log.following(self), process.clone());
         let state = FaultState::new(state.following(self), process);
         (EventLog::Fault(log), StateStore::Fault(state))
+    }
+
+    /// A process that follows this script, and has just been started.
+    pub(crate) fn process(&self) -> Arc<Process> {
+        Arc::new(Process::new(self.clone()))
     }
 
     /// Counts the step and returns what is planned for it.
@@ -147,7 +204,9 @@ impl Faults {
         let reached = script.reached.entry((op, step)).or_default();
         *reached += 1;
         let nth = *reached;
-        script.planned.remove(&(op, step, nth))
+        let action = script.planned.remove(&(op, step, nth))?;
+        script.met.push((op, step, action));
+        Some(action)
     }
 
     pub(crate) fn count_crash(&self) {
@@ -156,55 +215,5 @@ impl Faults {
 
     fn lock(&self) -> MutexGuard<'_, Script> {
         self.shared.script.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What two wrapped handles have in common.
-pub(crate) struct Process {
-    faults: Faults,
-    dead: AtomicBool,
-}
-
-impl Process {
-    /// Runs `call` with the script's failures before it and after it; `crash` is what a crash does
-    /// to the backend.
-    pub(crate) async fn run<T>(
-        &self,
-        op: Op,
-        crash: impl Fn(),
-        call: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        self.pass(op, Step::Before, &crash).await?;
-        let result = call.await?;
-        self.pass(op, Step::Answer, &crash).await?;
-        Ok(result)
-    }
-
-    async fn pass(&self, op: Op, step: Step, crash: &impl Fn()) -> Result<(), Error> {
-        let certainty = match step {
-            Step::Answer | Step::Written if op.writes() => Certainty::Indeterminate,
-            _ => Certainty::Determinate,
-        };
-        let fail = |kind| Err(Error::determinate(op.as_str(), kind).with(certainty));
-        if self.is_dead() {
-            return fail(Kind::Unavailable);
-        }
-        match self.faults.reach(op, step) {
-            None => return Ok(()),
-            Some(Action::Fail(kind)) => return fail(kind),
-            Some(Action::Delay(time)) => tokio::time::sleep(time).await,
-            Some(Action::Crash) => {
-                self.dead.store(true, Ordering::Release);
-                crash();
-                self.faults.count_crash();
-                return Err(Error::indeterminate(op.as_str(), Kind::Unavailable));
-            }
-        }
-        // It may have died meanwhile.
-        if self.is_dead() { fail(Kind::Unavailable) } else { Ok(()) }
-    }
-
-    fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Acquire)
     }
 }

@@ -6,7 +6,9 @@
 //! order.
 //!
 //! [`Memory`] is the disk, which survives crashes; handles belong to the process that took them.
+//! [`Cluster`] is what servers would hold, which several processes share.
 
+mod cluster;
 pub(crate) mod contents;
 pub(crate) mod journal;
 
@@ -14,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+pub use self::cluster::{Cluster, Own};
 use self::contents::Contents;
 use crate::fault::{Action, Faults, Op, Step};
 use crate::log::{EventLog, MemoryLog, Topic};
@@ -54,10 +57,16 @@ impl Memory {
         self.open_with(Some(assigned))
     }
 
+    /// The log alone, as a broker has it: several processes share it, and it outlives them.
+    pub fn broker(&self) -> EventLog {
+        let (disk, faults) = (self.disk.clone(), Faults::default());
+        EventLog::Memory(MemoryLog::new(Handle { disk, process: None, faults }, None))
+    }
+
     fn open_with(&self, assigned: Option<watch::Receiver<Vec<u16>>>) -> (EventLog, StateStore) {
         let handle = Handle {
             disk: self.disk.clone(),
-            process: self.disk.lock().process,
+            process: Some(self.disk.lock().process),
             faults: Faults::default(),
         };
         let log = MemoryLog::new(handle.clone(), assigned);
@@ -105,7 +114,8 @@ impl Disk {
 #[derive(Clone)]
 pub(crate) struct Handle {
     pub(crate) disk: Arc<Disk>,
-    process: u64,
+    /// Which; `None` on a broker, where it does not matter.
+    process: Option<u64>,
     pub(crate) faults: Faults,
 }
 
@@ -113,7 +123,7 @@ impl Handle {
     /// The contents, if the process is alive.
     pub(crate) fn contents(&self, op: &'static str) -> Result<MutexGuard<'_, Contents>, Error> {
         let contents = self.disk.lock();
-        if contents.process == self.process {
+        if self.process.is_none_or(|process| process == contents.process) {
             return Ok(contents);
         }
         Err(Error::determinate(op, Kind::Unavailable).because("the process has ended"))
@@ -121,7 +131,8 @@ impl Handle {
 
     pub(crate) fn crash(&self) {
         // A dead process cannot end its successor.
-        if self.disk.lock().process == self.process {
+        let running = self.disk.lock().process;
+        if self.process == Some(running) {
             self.disk.crash();
         }
     }
@@ -136,7 +147,9 @@ impl Handle {
         tokio::task::yield_now().await;
         match self.faults.reach(op, Step::Written) {
             None => {}
-            Some(Action::Delay(time)) => tokio::time::sleep(time).await,
+            Some(Action::Delay(time) | Action::Freeze(time) | Action::Late(time)) => {
+                tokio::time::sleep(time).await;
+            }
             Some(Action::Fail(kind)) => {
                 forget(&mut *self.contents(op.as_str())?);
                 return Err(Error::indeterminate(op.as_str(), kind));

@@ -114,7 +114,7 @@ impl StateStore {
     ///
     /// # Errors
     /// `OutOfRange` for a partition that does not exist; `Full` or `Unavailable` when the store
-    /// cannot be written. Trying again is harmless.
+    /// cannot be written; `Fenced` when another owner came in between. Trying again is harmless.
     pub async fn acquire(&self, shard: Shard) -> Result<(Epoch, Head), Error> {
         match self {
             Self::Embedded(state) => state.acquire(shard).await,

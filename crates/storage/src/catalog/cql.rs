@@ -50,7 +50,7 @@ impl Drop for Tasks {
 impl CqlCatalog {
     /// On the runtime this is called on.
     pub(crate) async fn start(store: Arc<Store>, log: EventLog) -> Result<Self, Error> {
-        let token = crate::cql::token("connect")?;
+        let token = store.sources.token("connect")?;
         let tables = Tables { store };
         let revisions = Arc::new(Revisions::new(log));
         let told = revisions.told().await?;
@@ -62,6 +62,7 @@ impl CqlCatalog {
             floor: floor.clone(),
             head: None,
             token: token.cast_unsigned(),
+            last_stamp: 0,
         };
         tokio::spawn(writing.run(inbox));
         let tasks = vec![

@@ -3,21 +3,27 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
 use super::{Assignments, Bounds, EventLog, LogRecord, ReadLimit, Topic};
 use crate::Error;
 use crate::fault::{Faults, Op, Process};
+
+/// What a reader takes a record for.
+type Sight = Arc<dyn Fn(Topic, Bytes) -> Bytes + Send + Sync>;
 
 /// Any log, with scripted failures. Calls are boxed because they go to the enum this is a variant of.
 #[derive(Clone)]
 pub struct FaultLog {
     inner: Box<EventLog>,
     process: Arc<Process>,
+    sight: Option<Sight>,
 }
 
 impl FaultLog {
     pub(crate) fn new(inner: EventLog, process: Arc<Process>) -> Self {
-        Self { inner: Box::new(inner), process }
+        Self { inner: Box::new(inner), process, sight: None }
     }
 
     pub(crate) fn partitions(&self) -> u16 {
@@ -39,7 +45,14 @@ impl FaultLog {
         from: u64,
         limit: ReadLimit,
     ) -> Result<Vec<LogRecord>, Error> {
-        self.run(Op::Read, Box::pin(self.inner.read(topic, partition, from, limit))).await
+        let read = Box::pin(self.inner.read(topic, partition, from, limit));
+        let mut records = self.run(Op::Read, read).await?;
+        if let Some(sight) = &self.sight {
+            for record in &mut records {
+                record.bytes = sight(topic, std::mem::take(&mut record.bytes));
+            }
+        }
+        Ok(records)
     }
 
     pub(crate) async fn wait(&self, topic: Topic, partition: u16, from: u64) {
@@ -59,14 +72,16 @@ impl FaultLog {
         self.run(Op::Trim, Box::pin(self.inner.trim(topic, partition, before))).await
     }
 
-    pub(crate) async fn publish(
+    /// Boxed as a whole, so that it is known to be `Send` when it goes to itself.
+    pub(crate) fn publish(
         &self,
         partition: u16,
         first_seq: u64,
         outcomes: Vec<Bytes>,
-    ) -> Result<(), Error> {
-        let call = Box::pin(self.inner.publish(partition, first_seq, outcomes));
-        self.run(Op::Publish, call).await
+    ) -> BoxFuture<'_, Result<(), Error>> {
+        let inner = self.inner.clone();
+        let call = async move { inner.publish(partition, first_seq, outcomes).await };
+        self.process.send(Op::Publish, || self.inner.crash(), call).boxed()
     }
 
     pub(crate) fn assignments(&self, group: &'static str) -> Assignments {
@@ -83,6 +98,15 @@ impl FaultLog {
 }
 
 impl EventLog {
+    /// The same log for a reader that takes its records for what `sight` makes of them, as an older
+    /// program does that does not know all kinds of them.
+    #[must_use]
+    pub fn seen_as(self, sight: impl Fn(Topic, Bytes) -> Bytes + Send + Sync + 'static) -> Self {
+        let process = Faults::default().process();
+        let log = FaultLog::new(self, process);
+        Self::Fault(FaultLog { sight: Some(Arc::new(sight)), ..log })
+    }
+
     /// The same log, asking the script at steps only the backend knows of.
     pub(crate) fn following(self, faults: &Faults) -> Self {
         match self {

@@ -9,7 +9,9 @@ mod place;
 mod redo;
 mod rows;
 mod scan;
+mod sources;
 mod store;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -21,12 +23,13 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 pub(crate) use self::head_row::HeadRow;
 pub(crate) use self::heads::Advance;
-pub(crate) use self::owner::now_us;
 use self::owner::{Answer, Request};
 pub(crate) use self::place::Place;
 pub(crate) use self::redo::Redo;
 pub(crate) use self::scan::Way;
+pub(crate) use self::sources::Sources;
 pub(crate) use self::store::Store;
+pub(crate) use self::tables::{Cells, MemoryTables, SessionTables, Tables};
 use super::{Epoch, Group, Head, KeyRange, Shard, WriteSet};
 use crate::error::no_partition;
 use crate::marks::Mark;

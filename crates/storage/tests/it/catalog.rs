@@ -42,6 +42,17 @@ macro_rules! every {
                 }
             )+
         }
+        mod cluster {
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $case() {
+                    let log = storage::memory::Memory::new(4, 7).broker();
+                    let cluster = storage::memory::Cluster::new(3);
+                    let catalog = cluster.open_catalog(log, $crate::world::own(0)).await.unwrap();
+                    super::$case(catalog).await;
+                }
+            )+
+        }
         mod cql {
             $(
                 #[tokio::test(flavor = "multi_thread")]

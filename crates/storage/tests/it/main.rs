@@ -5,6 +5,7 @@
 mod analytics;
 mod catalog;
 mod catalog_outbox;
+mod cluster;
 mod cql_proxy;
 mod embedded;
 mod export;
@@ -12,6 +13,7 @@ mod fault;
 mod kafka;
 mod keyspace;
 mod log;
+mod rivals;
 mod speed;
 mod state;
 mod state_cql;

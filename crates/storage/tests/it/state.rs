@@ -12,6 +12,7 @@ use crate::world::{IDENTITY, PARTITIONS, World, bytes, conformance};
 macro_rules! cases {
     ($($case:ident),+ $(,)?) => {
         conformance!($($case),+);
+        conformance!(@over cluster: $($case),+);
         conformance!(@server cql, "set AKTVATOR_TEST_CQL to a server's address": $($case),+);
     };
 }

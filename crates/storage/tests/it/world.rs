@@ -8,7 +8,7 @@ use storage::embedded::{self, OpenOptions};
 use storage::fault::Faults;
 use storage::kafka::{self, KafkaOptions};
 use storage::log::{LogRecord, ReadLimit};
-use storage::memory::Memory;
+use storage::memory::{Cluster, Memory, Own};
 use storage::state::Group;
 use storage::{EventLog, Shard, StateStore, Topic};
 use tempfile::TempDir;
@@ -39,6 +39,8 @@ enum Disk {
     Kafka(Box<Topics>),
     /// The log in memory, which outlives processes; the state on the server.
     Cql(Memory, u16),
+    /// Both in memory, as servers are: they outlive processes. And the number of the process.
+    Cluster(Memory, Cluster, u64),
 }
 
 impl World {
@@ -67,6 +69,11 @@ impl World {
         Self::on(Disk::Cql(Memory::new(first + PARTITIONS, IDENTITY), first)).await
     }
 
+    pub(crate) async fn cluster() -> Self {
+        let memory = Memory::new(PARTITIONS, IDENTITY);
+        Self::on(Disk::Cluster(memory, Cluster::new(3), 0)).await
+    }
+
     async fn on(disk: Disk) -> Self {
         let mut first = 0;
         let (log, state) = match &disk {
@@ -78,6 +85,7 @@ impl World {
             }
             Disk::Embedded(dir) => embedded::open(dir.path(), &options()).unwrap(),
             Disk::Memory(memory) => memory.open(),
+            Disk::Cluster(memory, cluster, process) => cluster.open(memory.broker(), own(*process)),
             Disk::Fault(memory) => {
                 let (log, state) = memory.open();
                 Faults::default().wrap(log, state)
@@ -123,6 +131,10 @@ impl World {
                 drop((self.log, self.state));
                 Self::on(Disk::Cql(memory, first)).await
             }
+            Disk::Cluster(memory, cluster, process) => {
+                drop((self.log, self.state));
+                Self::on(Disk::Cluster(memory, cluster, process + 1)).await
+            }
             Disk::Kafka(topics) => {
                 // What the process had in its queues goes with it.
                 std::mem::forget((self.log, self.state));
@@ -135,6 +147,10 @@ impl World {
     pub(crate) async fn closed_and_reopened(self) -> Self {
         let Self { log, state, disk, .. } = self;
         drop((log, state));
+        let disk = match disk {
+            Disk::Cluster(memory, cluster, process) => Disk::Cluster(memory, cluster, process + 1),
+            disk => disk,
+        };
         Self::on(disk).await
     }
 
@@ -208,6 +224,11 @@ pub(crate) fn wait_for<T>(future: impl Future<Output = T>) -> T {
 
 pub(crate) fn options() -> OpenOptions {
     OpenOptions { partitions: PARTITIONS, min_free_bytes: 0, ..OpenOptions::new(IDENTITY) }
+}
+
+/// Of a process that nothing happens to.
+pub(crate) fn own(process: u64) -> Own {
+    Own { faults: Faults::default(), now_us: 1_790_000_000_000_000, seed: process }
 }
 
 pub(crate) fn bytes(text: &str) -> Bytes {

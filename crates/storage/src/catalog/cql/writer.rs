@@ -17,7 +17,7 @@ use super::tables::{PLACE, Tables};
 use crate::catalog::{CatalogError, Change, Kind};
 use crate::cql::Patience;
 use crate::error::{Certainty, Error, Kind as ErrorKind};
-use crate::state::cql::{Advance, HeadRow, Redo, now_us};
+use crate::state::cql::{Advance, HeadRow, Redo};
 use crate::state::{Head, KeyRange};
 
 /// Jobs that wait; a further one is refused as full.
@@ -60,6 +60,8 @@ pub(super) struct Writer {
     pub(super) head: Option<HeadRow>,
     /// Drawn once: names the blobs of this process.
     pub(super) token: u64,
+    /// Stamps must rise also over transactions that were given up, of which they are part of the name.
+    pub(super) last_stamp: i64,
 }
 
 impl Writer {
@@ -93,14 +95,26 @@ impl Writer {
                 return Ok(outcomes);
             }
             if !patience.pause().await {
-                let why = "other processes change the catalog all the time";
-                return Err(Error::determinate("apply", ErrorKind::Unavailable).because(why));
+                return Err(outrun());
             }
         }
     }
 
     /// With everything before it finished, whoever began it.
     async fn head(&mut self) -> Result<HeadRow, Error> {
+        let mut patience = Patience::new(RACE_FOR);
+        loop {
+            match self.try_head().await {
+                Err(e) if e.kind == ErrorKind::Fenced => {}
+                done => return done.map_err(|e| e.during("apply")),
+            }
+            if !patience.pause().await {
+                return Err(outrun());
+            }
+        }
+    }
+
+    async fn try_head(&mut self) -> Result<HeadRow, Error> {
         if let Some(row) = &self.head {
             return Ok(row.clone());
         }
@@ -111,7 +125,7 @@ impl Writer {
         };
         // Nothing of what waits here has happened yet.
         let redone = self.tables.store.redo(PLACE, &row).await;
-        redone.map_err(|e| e.with(Certainty::Determinate).during("apply"))?;
+        redone.map_err(|e| e.with(Certainty::Determinate))?;
         self.head = Some(row.clone());
         Ok(row)
     }
@@ -175,8 +189,9 @@ impl Writer {
     async fn commit(&mut self, from: HeadRow, writes: Writes, next_id: u64) -> Result<bool, Error> {
         self.head = None;
         let store = &self.tables.store;
+        self.last_stamp = store.sources.now_us().max(from.stamp + 1).max(self.last_stamp + 1);
         let redo = Redo {
-            stamp: now_us().max(from.stamp + 1),
+            stamp: self.last_stamp,
             first_outcome: from.next_outcome,
             next_offset: 0,
             rows: writes.into_iter().collect(),
@@ -200,6 +215,11 @@ impl Writer {
         self.head = Some(to);
         Ok(true)
     }
+}
+
+fn outrun() -> Error {
+    let why = "other processes change the catalog all the time";
+    Error::determinate("apply", ErrorKind::Unavailable).because(why)
 }
 
 /// The kinds that the jobs change, a bit each.

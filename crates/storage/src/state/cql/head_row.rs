@@ -9,7 +9,7 @@ use crate::state::{Epoch, Head, WriteSet};
 /// Names the stored blob of one write set. The stamp is part of it: a set that was given up and one
 /// that took its number must not share bytes, because the conditional update of the first may
 /// still be on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct BlobId {
     /// The writer's: his epoch or, where several write at one, a number he has drawn.
     pub(crate) epoch: u64,
@@ -65,6 +65,18 @@ impl HeadRow {
 
     pub(crate) fn epoch(&self) -> u64 {
         self.ownership.epoch
+    }
+
+    /// Was the write set that leads to `to` committed, and may it be unfinished?
+    pub(crate) fn has_committed(&self, to: &Self) -> bool {
+        to.pending.last().is_some_and(|blob| self.pending.contains(blob))
+    }
+
+    /// Is it certain of a row that has not [committed](Self::has_committed) it that none before had?
+    /// Its number is not reached yet, or is another's.
+    pub(crate) fn rules_out(&self, to: &Self) -> bool {
+        let seq = to.head().seq;
+        self.head().seq < seq || self.pending.iter().any(|blob| blob.seq == seq)
     }
 
     /// Is the shard at this very write set of this very owner?
@@ -131,5 +143,27 @@ mod tests {
         assert!(row.is_at(&row.clone()));
         assert!(!row.is_at(&HeadRow { stamp: 301, ..row.clone() }));
         assert!(!row.is_at(&HeadRow { owner: 1, ..row.clone() }));
+    }
+
+    #[test]
+    fn a_row_tells_of_a_write_set_what_it_can() {
+        let at = |seq: u64, pending: &[BlobId]| {
+            let mut row = HeadRow { pending: pending.to_vec(), ..HeadRow::default() };
+            row.ownership.head.seq = seq;
+            row
+        };
+        let to = at(4, &[blob(3), blob(4)]);
+        let others = BlobId { epoch: 4, ..blob(4) };
+        let cases = [
+            (at(3, &[blob(3)]), false, true),
+            (at(4, &[blob(4)]), true, true),
+            (at(5, &[blob(4), blob(5)]), true, true),
+            (at(4, &[others]), false, true),
+            (at(5, &[blob(5)]), false, false),
+        ];
+        for (row, committed, known) in cases {
+            assert_eq!(row.has_committed(&to), committed, "{row:?}");
+            assert_eq!(committed || row.rules_out(&to), known, "{row:?}");
+        }
     }
 }

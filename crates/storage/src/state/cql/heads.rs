@@ -3,17 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use scylla::client::session::Session;
-use scylla::statement::prepared::PreparedStatement;
-
-use super::head_row::{HeadRow, decode_pending, encode_pending};
+use super::head_row::HeadRow;
 use super::place::Place;
+use super::tables::Tables;
 use crate::cql::Patience;
-use crate::cql::session::{
-    applied, corrupt, failed, prepare, prepare_conditional, prepare_serial, rows, unknown,
-};
-use crate::state::Head;
-use crate::state::head::Ownership;
 use crate::{Certainty, Error, Kind, metrics};
 
 /// How long an owner tries to find out what became of a conditional update before he says that he
@@ -22,53 +15,23 @@ const RESOLVE_FOR: Duration = Duration::from_secs(30);
 /// How long a shard is tried to be taken.
 const ACQUIRE_FOR: Duration = Duration::from_secs(30);
 
-/// Statements on `heads` and `applied`.
+/// Head rows, and how far they are applied.
 pub(crate) struct Heads {
-    session: Arc<Session>,
-    read: PreparedStatement,
-    create: PreparedStatement,
-    raise: PreparedStatement,
-    advance: PreparedStatement,
-    mark_applied: PreparedStatement,
-    read_applied: PreparedStatement,
+    tables: Arc<Tables>,
 }
 
 /// What became of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advance {
-    /// The head is where it was to be.
+    /// The head was where it was to be, whoever has it now.
     Done,
-    /// Someone else has moved it.
+    /// It was not and never will be: another owner came before.
     Lost,
 }
 
-/// The columns of `heads`, after the key.
-type Columns = (i64, i64, i64, i64, i64, i64, i64, i64, Vec<u8>);
-
 impl Heads {
-    pub(crate) async fn prepare(session: Arc<Session>) -> Result<Self, Error> {
-        let read = "SELECT epoch, owner, seq, next_offset, log_identity, fold_time_ms,
-            next_outcome, stamp, pending FROM heads WHERE shard_group = ? AND shard = ?";
-        let create = "INSERT INTO heads (shard_group, shard, epoch, owner, seq, next_offset,
-            log_identity, fold_time_ms, next_outcome, stamp, pending)
-            VALUES (?, ?, 1, ?, 0, 0, 0, 0, 0, 0, 0x) IF NOT EXISTS";
-        let raise = "UPDATE heads SET epoch = ?, owner = ?
-            WHERE shard_group = ? AND shard = ? IF epoch = ?";
-        let advance = "UPDATE heads SET seq = ?, next_offset = ?, log_identity = ?,
-            fold_time_ms = ?, next_outcome = ?, stamp = ?, pending = ?
-            WHERE shard_group = ? AND shard = ? IF epoch = ? AND seq = ?";
-        let mark = "INSERT INTO applied (shard_group, shard, next_offset) VALUES (?, ?, ?)
-            USING TIMESTAMP ?";
-        let marked = "SELECT next_offset FROM applied WHERE shard_group = ? AND shard = ?";
-        Ok(Self {
-            read: prepare_serial(&session, read).await?,
-            create: prepare_conditional(&session, create).await?,
-            raise: prepare_conditional(&session, raise).await?,
-            advance: prepare_conditional(&session, advance).await?,
-            mark_applied: prepare(&session, mark).await?,
-            read_applied: prepare(&session, marked).await?,
-            session,
-        })
+    pub(super) fn new(tables: Arc<Tables>) -> Self {
+        Self { tables }
     }
 
     /// The row as the last conditional update left it, also one whose answer was lost.
@@ -77,12 +40,7 @@ impl Heads {
         op: &'static str,
         place: Place,
     ) -> Result<Option<HeadRow>, Error> {
-        let result = self.session.execute_unpaged(&self.read, (place.group, place.number)).await;
-        let rows = rows(op, result.map_err(|e| failed(op, e))?)?;
-        let columns = rows.maybe_first_row::<Columns>().map_err(|e| corrupt(op, e))?;
-        columns
-            .map(|columns| head_row(columns).ok_or_else(|| corrupt(op, "a head row")))
-            .transpose()
+        self.tables.head(op, place).await
     }
 
     /// Raises the epoch over whatever it is, for an owner of this name, and returns the row to go
@@ -115,15 +73,8 @@ impl Heads {
             // An earlier try whose answer was lost.
             return Ok(Some(row.clone()));
         }
-        let Place { group, number } = place;
-        let sent = match was.map_or(0, |row| row.epoch()) {
-            0 => self.session.execute_unpaged(&self.create, (group, number, owner)).await,
-            epoch => {
-                let values = (stored(epoch + 1), owner, group, number, stored(epoch));
-                self.session.execute_unpaged(&self.raise, values).await
-            }
-        };
-        if let Err(e) = &sent {
+        let epoch = was.map_or(0, |row| row.epoch());
+        if let Err(e) = self.tables.take_head(place, epoch, owner).await {
             metrics::unknown_result("acquire");
             tracing::warn!(?place, error = %e, "not known whether a shard was taken, reading it");
         }
@@ -136,7 +87,8 @@ impl Heads {
     /// still those of `from`.
     ///
     /// # Errors
-    /// Indeterminate if it could not be found out in time.
+    /// Indeterminate if it could not be found out: not in time, or because others have gone on and
+    /// what is stored no longer tells whose the number was.
     pub(crate) async fn advance(
         &self,
         place: Place,
@@ -144,54 +96,47 @@ impl Heads {
         to: &HeadRow,
     ) -> Result<Advance, Error> {
         let mut patience = Patience::new(RESOLVE_FOR);
+        let mut unknown = None;
         loop {
-            let mut e = match self.try_advance(place, from, to).await {
+            match self.tables.move_head(place, from, to).await {
                 Ok(true) => return Ok(Advance::Done),
-                Ok(false) => None,
-                Err(e) => Some(e),
-            };
-            if let Some(e) = &e {
-                metrics::unknown_result("commit");
-                tracing::warn!(?place, seq = to.head().seq, error = %e, source = ?e,
-                    "not known whether a write set was committed, reading the head");
-            }
-            loop {
-                match self.read("commit", place).await {
-                    // Mine; also if the answer was that it was not applied, because an earlier
-                    // try, taken for lost, came first.
-                    Ok(Some(row)) if row.is_at(to) => return Ok(Advance::Done),
-                    Ok(Some(row)) if e.is_some() && row.is_at(from) => break,
-                    Ok(_) => return Ok(Advance::Lost),
-                    Err(again) => e = Some(again),
-                }
-                if !patience.pause().await {
-                    return Err(undecided(e));
+                Ok(false) => {}
+                Err(e) => {
+                    metrics::unknown_result("commit");
+                    tracing::warn!(?place, seq = to.head().seq, error = %e, source = ?e,
+                        "not known whether a write set was committed, reading the head");
+                    unknown = Some(e);
                 }
             }
-            if !patience.pause().await {
+            let row = self.read_at_last(place, &mut patience).await?;
+            // Also if the answer was that it was not moved: an earlier try, taken for lost, may have
+            // come first.
+            if row.has_committed(to) {
+                return Ok(Advance::Done);
+            }
+            let Some(e) = unknown else { return Ok(Advance::Lost) };
+            if row.rules_out(to) && !row.is_at(from) {
+                return Ok(Advance::Lost);
+            }
+            if !row.is_at(from) || !patience.pause().await {
                 return Err(undecided(e));
             }
+            unknown = Some(e);
         }
     }
 
-    async fn try_advance(&self, place: Place, from: &HeadRow, to: &HeadRow) -> Result<bool, Error> {
-        let Place { group, number } = place;
-        let head = to.head();
-        let values = (
-            stored(head.seq),
-            stored(head.next_offset),
-            stored(head.log_identity),
-            head.fold_time_ms,
-            stored(to.next_outcome),
-            to.stamp,
-            encode_pending(&to.pending),
-            group,
-            number,
-            stored(from.epoch()),
-            stored(from.head().seq),
-        );
-        let sent = self.session.execute_unpaged(&self.advance, values).await;
-        applied("commit", sent.map_err(|e| unknown("commit", e))?)
+    async fn read_at_last(&self, place: Place, patience: &mut Patience) -> Result<HeadRow, Error> {
+        loop {
+            match self.read("commit", place).await {
+                Ok(row) => return Ok(row.unwrap_or_default()),
+                Err(e) if e.kind == Kind::Corrupt => return Err(undecided(e)),
+                Err(e) => {
+                    if !patience.pause().await {
+                        return Err(undecided(e));
+                    }
+                }
+            }
+        }
     }
 
     /// Tells other processes that all below `next_offset` can be read.
@@ -201,49 +146,15 @@ impl Heads {
         next_offset: u64,
         stamp: i64,
     ) -> Result<(), Error> {
-        let Place { group, number } = place;
-        let values = (group, number, stored(next_offset), stamp);
-        let sent = self.session.execute_unpaged(&self.mark_applied, values).await;
-        sent.map(drop).map_err(|e| unknown("commit", e))
+        self.tables.mark_applied(place, next_offset, stamp).await
     }
 
     /// What [`Heads::mark_applied`] told last; 0 before the first time.
     pub(crate) async fn applied(&self, place: Place) -> Result<u64, Error> {
-        let result =
-            self.session.execute_unpaged(&self.read_applied, (place.group, place.number)).await;
-        let rows = rows("committed", result.map_err(|e| failed("committed", e))?)?;
-        let row = rows.maybe_first_row::<(i64,)>().map_err(|e| corrupt("committed", e))?;
-        Ok(row.map_or(0, |(next_offset,)| next_offset.cast_unsigned()))
+        self.tables.applied(place).await
     }
 }
 
-fn undecided(e: Option<Error>) -> Error {
-    let error = Error::indeterminate("commit", Kind::Unavailable);
-    match e {
-        Some(e) => error.because(e),
-        None => error,
-    }
-}
-
-/// CQL knows no unsigned numbers: the same bits.
-pub(crate) fn stored(number: u64) -> i64 {
-    number.cast_signed()
-}
-
-fn head_row(columns: Columns) -> Option<HeadRow> {
-    let (epoch, owner, seq, next_offset, log_identity, fold_time_ms, next_outcome, stamp, pending) =
-        columns;
-    let head = Head {
-        seq: seq.cast_unsigned(),
-        next_offset: next_offset.cast_unsigned(),
-        log_identity: log_identity.cast_unsigned(),
-        fold_time_ms,
-    };
-    Some(HeadRow {
-        ownership: Ownership { epoch: epoch.cast_unsigned(), head },
-        owner,
-        next_outcome: next_outcome.cast_unsigned(),
-        stamp,
-        pending: decode_pending(&pending)?,
-    })
+fn undecided(e: Error) -> Error {
+    Error::indeterminate("commit", Kind::Unavailable).because(e)
 }

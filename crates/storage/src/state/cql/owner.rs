@@ -10,7 +10,6 @@ use super::head_row::{BlobId, HeadRow};
 use super::heads::Advance;
 use super::redo::Redo;
 use super::store::Store;
-use crate::cql::token;
 use crate::marks::Mark;
 use crate::state::embedded::keep_last;
 use crate::state::{Epoch, Group, Head, Shard, WriteSet};
@@ -103,7 +102,7 @@ impl Owner {
 
     async fn acquire(&mut self) -> Result<(Epoch, Head), Error> {
         self.held = Held::No;
-        let owner = token("acquire")?;
+        let owner = self.store.sources.token("acquire")?;
         let row = self.store.heads.acquire(self.shard.into(), owner).await?;
         let taken = (Epoch(row.epoch()), row.head());
         self.go_on_from(row).await.map_err(|e| e.during("acquire"))?;
@@ -143,8 +142,12 @@ impl Owner {
             self.held = Held::No;
             return Ok(());
         }
-        // Nothing of the write set that is waited for here has happened if this fails.
-        self.go_on_from(row).await.map_err(|e| e.with(Certainty::Determinate))
+        match self.go_on_from(row).await {
+            Err(e) if e.kind == Kind::Fenced => self.held = Held::No,
+            // Nothing of the write set that is waited for here has happened if this fails.
+            done => done.map_err(|e| e.with(Certainty::Determinate))?,
+        }
+        Ok(())
     }
 
     fn note_failure(&mut self) {
@@ -188,7 +191,7 @@ impl Owner {
             let why = "this process does not own the shard";
             return Err(Error::determinate("commit", Kind::Fenced).because(why));
         };
-        let stamp = now_us().max(self.last_stamp + 1);
+        let stamp = self.store.sources.now_us().max(self.last_stamp + 1);
         from.ownership.committed(epoch, &set)?;
         keep_last(&mut set.rows);
         let redo = Redo {
@@ -268,14 +271,4 @@ impl Finisher {
 fn reply<T>(answer: Answer<T>, result: Result<T, Error>) {
     // Who asked may have left.
     let _ = answer.send(result);
-}
-
-/// Orders writes of different owners of a shard; nothing that is decided sees it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a write time of the database, not a time of the product"
-)]
-pub(crate) fn now_us() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

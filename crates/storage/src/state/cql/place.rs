@@ -3,7 +3,7 @@
 use crate::state::Shard;
 
 /// The key that heads, blobs and rows share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     /// A group's tag, or a number that no group has.
     pub(crate) group: i16,

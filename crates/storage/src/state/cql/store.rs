@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use scylla::client::session::Session;
-
 use super::blobs::Blobs;
 use super::head_row::{BlobId, HeadRow};
 use super::heads::Heads;
 use super::place::Place;
 use super::redo::Redo;
 use super::rows::Rows;
+use super::sources::Sources;
+use super::tables::Tables;
 use crate::cql::Patience;
-use crate::cql::schema::Layout;
 use crate::cql::session::corrupt;
 use crate::{Error, EventLog, Kind, metrics};
 
@@ -20,24 +19,21 @@ use crate::{Error, EventLog, Kind, metrics};
 /// told that they may not be; whoever takes the shard goes on with it.
 const FINISH_FOR: Duration = Duration::from_secs(30);
 
-/// The tables, and the log that outcomes go to.
+/// The tables, the log that outcomes go to, and where times and tokens come from.
 pub(crate) struct Store {
     pub(crate) heads: Heads,
     pub(crate) blobs: Blobs,
     pub(crate) rows: Rows,
+    pub(crate) sources: Sources,
     log: EventLog,
 }
 
 impl Store {
-    pub(crate) async fn prepare(
-        session: Arc<Session>,
-        layout: Layout,
-        log: EventLog,
-    ) -> Result<Self, Error> {
-        let heads = Heads::prepare(session.clone()).await?;
-        let blobs = Blobs::prepare(session.clone()).await?;
-        let rows = Rows::prepare(session, layout.buckets).await?;
-        Ok(Self { heads, blobs, rows, log })
+    /// Over tables whose shards have so many buckets.
+    pub(crate) fn new(tables: Tables, buckets: u16, log: EventLog, sources: Sources) -> Self {
+        let tables = Arc::new(tables);
+        let (heads, blobs) = (Heads::new(tables.clone()), Blobs::new(tables.clone()));
+        Self { heads, blobs, rows: Rows::new(tables, buckets), sources, log }
     }
 
     pub(crate) fn partitions(&self) -> u16 {
@@ -70,13 +66,31 @@ impl Store {
     }
 
     /// Finishes, in order, whatever the row says may not be finished yet.
+    ///
+    /// # Errors
+    /// Determinate `Fenced` when a write set is gone because another owner has finished it.
     pub(crate) async fn redo(&self, place: Place, row: &HeadRow) -> Result<(), Error> {
         for id in &row.pending {
-            let redo = self.blobs.read(place, *id).await?;
+            let redo = match self.blobs.read(place, *id).await {
+                Err(e) if e.kind == Kind::Corrupt => return Err(self.gone(place, row, e).await),
+                read => read?,
+            };
             self.finish(place, &redo).await?;
             metrics::redone();
         }
         Ok(())
+    }
+
+    /// Why a write set cannot be read: only one that the head refers to must be there.
+    async fn gone(&self, place: Place, row: &HeadRow, missing: Error) -> Error {
+        match self.heads.read("acquire", place).await {
+            Ok(now) if now.as_ref() == Some(row) => missing,
+            Ok(_) => {
+                let why = "another owner has gone on from there";
+                Error::determinate("acquire", Kind::Fenced).because(why)
+            }
+            Err(e) => e,
+        }
     }
 
     /// The oldest of what is pending in `was` and no longer in `is`.
