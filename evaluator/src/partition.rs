@@ -11,9 +11,12 @@ use storage::state::{Group, Shard, StateStore};
 
 use crate::board::Board;
 use crate::config::Config;
-use crate::stop::Stop;
+use crate::stop::{Halt, Stop};
 use crate::term::Term;
 use crate::troubles::{Trouble, Troubles};
+
+/// Terms in a row that end with torn rows before that is no other owner's doing.
+const TORN_MAX: u32 = 3;
 
 /// What all partitions share.
 pub(crate) struct Context {
@@ -31,10 +34,17 @@ pub(crate) struct Context {
 pub(crate) async fn work(context: Arc<Context>, partition: u16, stop: Shutdown) {
     let shard = Shard { group: Group::Evaluator, partition };
     let mut wait = context.config.retry_first.0;
+    let mut torn = 0;
     while !stop.is_requested() {
-        let (end, committed_any) = own(&context, shard, &stop).await;
+        let (mut end, committed_any) = own(&context, shard, &stop).await;
         if committed_any {
-            wait = context.config.retry_first.0;
+            (wait, torn) = (context.config.retry_first.0, 0);
+        }
+        if let Stop::Torn = end {
+            torn += 1;
+            if torn == TORN_MAX {
+                end = Stop::Halted(Halt::Torn);
+            }
         }
         let Some(pause) = pause_after(&context, partition, end, &mut wait) else { break };
         tokio::select! {
@@ -69,8 +79,8 @@ fn pause_after(
 ) -> Option<Duration> {
     match end {
         Stop::Drained => None,
-        Stop::SteppedDown => {
-            tracing::warn!(partition, "another owner has taken over, stepping down");
+        Stop::SteppedDown | Stop::Torn => {
+            tracing::warn!(partition, ?end, "another owner has taken over, stepping down");
             context.troubles.put(partition, Trouble::Fenced);
             // Who of the two it is to be is known by then: one of them is asked to stop.
             Some(context.config.retry_max.0)

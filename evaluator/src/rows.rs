@@ -7,6 +7,7 @@ use storage::state::{Shard, StateStore};
 
 use crate::claims::Claims;
 use crate::config::Config;
+use crate::stop::Stop;
 
 /// More rounds than any record needs: what a round asks for depends on what the one before found, as
 /// in event, code, rulebook, counters.
@@ -56,18 +57,20 @@ impl Rows {
     }
 
     /// Decides some of `entries`, from the first on; how many.
-    pub(crate) async fn decide(&mut self, entries: &[Entry]) -> Result<usize, Error> {
+    pub(crate) async fn decide(&mut self, entries: &[Entry]) -> Result<usize, Stop> {
         for _ in 0..ROUNDS_MAX {
             let decided = self.fold.decide(entries);
             if decided > 0 || entries.is_empty() {
                 return Ok(decided);
             }
             let wanted = self.fold.wants(entries);
+            if wanted.is_empty() {
+                break;
+            }
             self.fetch(wanted).await?;
         }
         // Going on without a row would be wrong, and asking on would never end.
-        tracing::error!("a record does not get the rows it needs");
-        Err(Error::determinate("decide", Kind::Corrupt))
+        Err(Stop::Torn)
     }
 
     /// One row.

@@ -11,6 +11,9 @@ pub(crate) enum Stop {
     SteppedDown,
     /// Going on would skip or corrupt something: an operator must look.
     Halted(Halt),
+    /// Rows do not fit together: another owner wrote some of them, or they are damaged. Take over again;
+    /// then it shows.
+    Torn,
     /// A store failed: take over again after a while and go on from the head.
     Failed(Error),
 }
@@ -27,6 +30,9 @@ pub(crate) enum Halt {
     /// Written by a newer binary.
     #[error("the record at {offset} is of a kind or version this binary does not know")]
     UnknownRecord { offset: u64 },
+    /// Also to an owner that has just begun.
+    #[error("a record does not get the rows it needs")]
+    Torn,
     /// Stored bytes are damaged, or an offset is not in the log.
     #[error("stored bytes are not what was written")]
     Damaged(#[source] Error),

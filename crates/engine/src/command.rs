@@ -233,10 +233,11 @@ impl Fold {
         let rewards: Vec<_> = holds
             .into_iter()
             .map(|hold| {
-                let hold = hold?.expect("every place of the queue has its row");
+                // Every place of the queue has its row, and that its reward.
+                let hold = hold?.ok_or(Unfetched)?;
                 let id = RewardId::from_proto(&hold.reward_id).expect("a hold names its reward");
                 let key = Key::Reward(scope, id);
-                Ok((key.clone(), look.reward(key)?.expect("a held reward has its row").clone()))
+                Ok((key.clone(), look.reward(key)?.ok_or(Unfetched)?.clone()))
             })
             .collect();
         let rewards = rewards.into_iter().collect::<Result<_, Unfetched>>()?;

@@ -103,7 +103,8 @@ impl Fold {
 
     /// The keys of rows that deciding `entries` needs, as far as they are not known. [`Fold::learn`]
     /// what stands under them. Which row is needed may depend on another: after a few rounds the first
-    /// entry can be decided, and mostly all can.
+    /// entry can be decided, and mostly all can. None, where it still cannot: then rows do not fit
+    /// together, because they are damaged or were read while another owner wrote them.
     pub fn wants(&mut self, entries: &[Entry]) -> Vec<Key> {
         self.missed.take();
         self.is_probing = true;
@@ -163,8 +164,7 @@ impl Fold {
             }
             self.now_ms = before;
             let missed = self.missed.take();
-            debug_assert!(!missed.is_empty(), "stopped for no row at {entry:?}");
-            if !missed.iter().all(|key| self.known.recall(key)) {
+            if missed.is_empty() || !missed.iter().all(|key| self.known.recall(key)) {
                 return false;
             }
         }

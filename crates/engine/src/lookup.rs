@@ -23,7 +23,7 @@ pub(crate) struct Missed {
     seen: FxHashSet<Key>,
 }
 
-/// A row must be fetched first; it has been noted.
+/// A row must be fetched first, and has been noted; or another one says that it is there, and it is not.
 #[derive(Debug)]
 pub(crate) struct Unfetched;
 

@@ -156,7 +156,8 @@ impl<'a> Terrain<'a> {
         let version = in_force(self.rulebooks, entry.accepted_at_ms)
             .ok_or(Stop::Refused(Code::ConditionsNotMet, "no_rulebook"))?;
         let rulebook = look.rulebook(Key::Rulebook(entry.scope, self.id, version))?;
-        Ok((version, rulebook.expect("a listed version has its row")))
+        // A listed version has its row.
+        Ok((version, rulebook.ok_or(Stop::Unfetched)?))
     }
 }
 

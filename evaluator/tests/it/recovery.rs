@@ -125,6 +125,20 @@ async fn a_later_owner_fences_an_earlier_one() {
     later.stop().await;
 }
 
+/// A write set without a record still knows the time, for who goes on from it.
+#[tokio::test(start_paused = true)]
+async fn damaged_records_do_not_turn_time_back() {
+    let shop = Shop::within(0, 1);
+    let (log, state) = Memory::new(1, 7).open();
+    append(&log, 0, shop.opening(PERCENT)).await;
+    let evaluator = Running::start(&log, &state, quiet());
+    decided(&log, &state, 0).await;
+    append(&log, 0, vec![bytes::Bytes::from_static(&[0xff])]).await;
+    decided(&log, &state, 0).await;
+    evaluator.stop().await;
+    assert_eq!(state.head(shard(0)).await.unwrap().fold_time_ms, NOW_MS);
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_log_or_a_gap_halts() {
     let shop = Shop::within(0, 1);

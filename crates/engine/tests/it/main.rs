@@ -5,6 +5,7 @@ mod properties;
 mod rulebooks;
 mod script;
 mod speed;
+mod torn;
 mod world;
 
 /// As the program has it, so that the speed test measures what it would.
