@@ -13,7 +13,8 @@ pub enum Invariant {
     C1,
     /// Ledger entries sum to zero, and no available balance goes below zero.
     L1,
-    /// An offset is committed only when all below it are durable, and never goes back.
+    /// An offset is committed only when all below it are durable, and never goes back; nothing is told
+    /// that is not committed.
     F1,
     /// Every event answered "queued" is decided.
     A1,

@@ -1,6 +1,11 @@
 //! The whole pipeline from a seed: edge, log, evaluator, dispatcher and relay on one thread in virtual
-//! time, over stores that forget what was not synced, with clients that retry, processes that die at
-//! every step of an append or commit, rival owners, receivers that fail, and damaged records.
+//! time, with clients that retry, receivers that fail, and damaged records.
+//!
+//! Every other seed runs as one process over a disk that forgets what was not synced, and dies at every
+//! step of an append or commit, with rival owners. The others run on servers (`stores`): up to three
+//! evaluators compete for the partitions (`fleet`), each a process of its own that dies or stands still
+//! at every step of the distributed commit (`peers`), over a network that delays, reorders and loses;
+//! in some of them a newer program comes to replace an older one (`upgrade`).
 //!
 //! What it is not: nothing here is part of the product. What should have come of a run is said by the
 //! naive `model`, which shares no code with the engine.
@@ -14,22 +19,28 @@ mod cast;
 mod clients;
 mod crash;
 mod deliveries;
+mod fleet;
 mod invariant;
 mod ledger;
 mod life;
 mod model;
 mod notices;
 mod oracle;
+mod panics;
 pub mod parity;
+mod peers;
 mod replay;
 mod rules;
+mod stores;
+mod upgrade;
+mod watch;
 mod workload;
 mod world;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use crate::crash::{POINTS, Point};
+pub use crate::crash::{COMMIT_POINTS, Mishap, Mishaps, POINTS, Point, STATEMENTS};
 pub use crate::invariant::{Invariant, Violation};
 use crate::life::End;
 use crate::world::World;
@@ -41,14 +52,17 @@ pub struct Options {
     pub seed: u64,
     /// Things that happen.
     pub actions: u32,
-    /// Most crashes that are planned; some are not reached.
+    /// Most crashes of the whole that are planned; some are not reached.
     pub crashes_max: u32,
+    /// On servers, or on a disk.
+    pub servers: bool,
 }
 
 impl Options {
     /// A run that takes a fraction of a second.
     pub const fn of(seed: u64) -> Self {
-        Self { seed, actions: 120, crashes_max: 8 }
+        let servers = seed % 2 == 1;
+        Self { seed, actions: 120, crashes_max: if servers { 2 } else { 8 }, servers }
     }
 }
 
@@ -57,8 +71,12 @@ impl Options {
 pub struct Report {
     /// What happened, in order.
     pub trace: Vec<String>,
-    /// Where the process died, how often.
-    pub crashes: BTreeMap<Point, u64>,
+    /// What went wrong where, how often.
+    pub mishaps: Mishaps,
+    /// Tasks that panicked, with which their processes died.
+    pub panics: u64,
+    /// Was a newer program brought in beside an older one that had halted?
+    pub upgraded: bool,
     /// Events decided, by code, repeats included.
     pub codes: BTreeMap<String, u64>,
 }
@@ -86,11 +104,18 @@ impl fmt::Display for Failure {
 /// # Errors
 /// The first invariant that does not hold, and how it came about.
 pub fn run(options: Options) -> Result<Report, Box<Failure>> {
+    panics::count();
     let mut world = World::new(options);
+    let panics = panics::follow();
+    let before = *panics.borrow();
     let result = play(&mut world);
+    let panics = *panics.borrow() - before;
     let trace = std::mem::take(&mut world.book.open().trace);
     match result {
-        Ok(codes) => Ok(Report { trace, crashes: world.crashes, codes }),
+        Ok(codes) => {
+            let (mishaps, upgraded) = (world.mishaps, world.upgraded);
+            Ok(Report { trace, mishaps, panics, upgraded, codes })
+        }
         Err(violation) => Err(Box::new(Failure { options, violation, trace })),
     }
 }
@@ -101,11 +126,6 @@ fn play(world: &mut World) -> Result<BTreeMap<String, u64>, Violation> {
         // A runtime a life: dropping it ends every task where it stands, as a crash does.
         let end = runtime().block_on(life::live(world))?;
         if let End::Crashed = end {
-            let point = world.point.take();
-            world.book.note(format!("{} crash at {point:?}", world.now_ms));
-            if let Some(point) = point {
-                *world.crashes.entry(point).or_default() += 1;
-            }
             runtime().block_on(world.crash());
         } else {
             return runtime().block_on(oracle::check(world));

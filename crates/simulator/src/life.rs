@@ -13,6 +13,7 @@ use http::Request;
 use http_body_util::Empty;
 use ingest_edge::{Edge, EdgeParts, RedirectParts, Redirector};
 use rand::RngExt;
+use rand::rngs::StdRng;
 use serve::config::Span;
 use serve::{Clock, Health, Shutdown};
 use storage::analytics::Source;
@@ -24,9 +25,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::clients;
-use crate::crash::{self, POINTS, Point};
+use crate::crash::{self, POINTS};
 use crate::deliveries;
-use crate::invariant::{Checked, Invariant, Violation, ensure};
+use crate::fleet::{Fleet, PEERS_MAX};
+use crate::invariant::{Checked, Invariant, Violation};
 use crate::workload::Action;
 use crate::world::{HOLDS_PER_STEP, PARTITIONS, World};
 
@@ -47,11 +49,13 @@ pub(crate) enum End {
     Done,
 }
 
-/// The parts of a running process.
+/// The parts of a running process, and on servers the evaluators beside it.
 pub(crate) struct Life {
     faults: Faults,
     log: EventLog,
     state: StateStore,
+    /// Through which nothing goes wrong.
+    seen: (EventLog, StateStore),
     analytics: Analytics,
     clock: Clock,
     edge: Arc<Edge>,
@@ -61,12 +65,13 @@ pub(crate) struct Life {
     shutdown: Shutdown,
     tasks: Vec<JoinHandle<()>>,
     clients: Vec<JoinHandle<()>>,
+    fleet: Fleet,
 }
 
 /// Lives until a crash or until all work is done.
 pub(crate) async fn live(world: &mut World) -> Result<End, Violation> {
     let faults = Faults::default();
-    world.point = planned(world, &faults);
+    plan(world, &faults);
     let mut life = Life::start(world, &faults);
     let clock = life.clock.clone();
     let ended = tokio::select! {
@@ -75,27 +80,32 @@ pub(crate) async fn live(world: &mut World) -> Result<End, Violation> {
         done = life.work(world) => done.map(|()| End::Done),
     };
     world.now_ms = clock.now_ms();
+    let scripts = std::iter::once(&faults).chain(life.fleet.scripts());
+    scripts.for_each(|faults| crash::count(&mut world.mishaps, faults));
+    if matches!(ended, Ok(End::Crashed)) {
+        world.book.note(format!("{} crash at {:?}", world.now_ms, crash::last(&faults)));
+    }
     let violation = world.book.open().violation.take();
     violation.map_or(ended, Err)
 }
 
-/// Plans how the process dies, if it is to.
-fn planned(world: &mut World, faults: &Faults) -> Option<Point> {
+/// Plans what goes wrong, and how the process dies, if it is to.
+fn plan(world: &mut World, faults: &Faults) {
     crash::trouble(faults, &mut world.rng);
+    if world.stores.are_servers() {
+        world.weather.befall(faults, &mut world.rng);
+    }
     if world.crashes_left == 0 {
-        return None;
+        return;
     }
     world.crashes_left -= 1;
     let turn = world.options.seed as usize * 5 + world.crashes_left as usize;
-    let point = POINTS[turn % POINTS.len()];
-    crash::plan(faults, point, &mut world.rng);
-    Some(point)
+    crash::plan(faults, POINTS[turn % POINTS.len()], Fault::Crash, &mut world.rng);
 }
 
 impl Life {
     fn start(world: &mut World, faults: &Faults) -> Self {
-        let (log, state) = world.memory.open();
-        let (log, state) = faults.wrap(log, state);
+        let (log, state) = world.stores.open(faults, world.now_ms, &mut world.rng);
         let clock = Clock::tokio(world.now_ms);
         let (catalog, analytics) = (world.catalog.clone(), world.analytics());
         let edge = Edge::new(EdgeParts {
@@ -137,37 +147,34 @@ impl Life {
             faults: faults.clone(),
             log,
             state,
+            seen: world.stores.look(),
             analytics,
-            clock,
+            clock: clock.clone(),
             edge,
             redirector,
             clicks,
             shutdown,
             tasks,
             clients,
+            fleet: Fleet::new(clock),
         };
-        life.evaluate(world);
+        let evaluators =
+            if world.stores.are_servers() { world.rng.random_range(1..=PEERS_MAX) } else { 1 };
+        (0..evaluators).for_each(|_| life.evaluate(world));
         life
     }
 
     /// Starts an evaluator over all partitions: the only one, or a rival of those that run.
     fn evaluate(&mut self, world: &mut World) {
-        let config = evaluator::Config {
-            batch_records_max: world.rng.random_range(1..40),
-            slice_records_max: world.rng.random_range(1..20),
-            cache_rows_max: [4, 64, 65_536][world.rng.random_range(0..3)],
-            holds_per_step: HOLDS_PER_STEP,
-            sample_every: Span::from_secs(3_600),
-            retry_max: Span::from_secs(1),
-            log_retention: Span::from_secs(365 * 86_400),
-            ..evaluator::Config::default()
-        };
+        if world.stores.are_servers() {
+            return self.fleet.add(world);
+        }
         let parts = EvaluatorParts {
             log: self.log.clone(),
             state: self.state.clone(),
             clock: self.clock.clone(),
             health: Health::new(),
-            config,
+            config: config(&mut world.rng),
         };
         let run = evaluator::run(parts, self.shutdown.clone());
         self.tasks.push(serve::spawn("evaluator", run));
@@ -185,14 +192,18 @@ impl Life {
             world.now_ms = self.clock.now_ms();
             let action = world.draw();
             self.act(world, action).await?;
-            self.check(world).await?;
+            world.watch.look(&self.seen, world.upgrade.as_ref()).await?;
+            self.fleet.check(world)?;
+            let upgrade = self.fleet.upgrade(world, &self.seen);
+            let what = "older processes do not halt where they know no further";
+            within(PATIENCE, Invariant::D2, what, upgrade).await??;
         }
         if world.pay_up() && world.rng.random_bool(0.5) {
             // Soon, so that it falls among the releases.
             let point = POINTS[world.rng.random_range(0..6)];
             let nth = world.rng.random_range(1..=12);
             self.faults.at(point.op, point.step, nth, Fault::Crash);
-            world.point = Some(point);
+            self.fleet.befall(&mut world.rng);
         }
         self.store(world).await?;
         self.settle(world).await?;
@@ -253,22 +264,6 @@ impl Life {
         world.click_ids.extend(click.map(|click| (tenant, click)));
     }
 
-    /// What must hold after every step: nothing is committed that the log does not hold, and no head
-    /// goes back (F1).
-    async fn check(&self, world: &mut World) -> Checked {
-        let (log, state) = world.memory.open();
-        for partition in 0..PARTITIONS {
-            let head = state.head(shard(partition)).await.map_err(unreadable)?;
-            let bounds = log.bounds(Topic::Events, partition).await.map_err(unreadable)?;
-            let seen = world.heads.entry(partition).or_default();
-            ensure((*seen..=bounds.end).contains(&head.next_offset), Invariant::F1, || {
-                format!("partition {partition}: head {head:?}, seen {seen}, log {bounds:?}")
-            })?;
-            *seen = head.next_offset;
-        }
-        Ok(())
-    }
-
     /// Waits until clients are acknowledged, everything is decided, counted and delivered.
     async fn settle(&mut self, world: &mut World) -> Checked {
         for client in self.clients.drain(..) {
@@ -284,6 +279,10 @@ impl Life {
             }
         };
         within(PATIENCE, Invariant::Liveness, "the outbox is not relayed", outbox).await?;
+        if world.stores.are_servers() {
+            self.faults.clear();
+            self.fleet.calm_down(world).await;
+        }
         let what = "decisions wait for what they must not wait for";
         within(DECISIONS_WITHIN, Invariant::M1, what, self.decided()).await?;
         world.receivers.healed.store(true, Ordering::SeqCst);
@@ -337,10 +336,25 @@ impl Life {
     async fn stop(&mut self, world: &World) -> Checked {
         world.book.note(format!("{} stop", self.clock.now_ms()));
         self.shutdown.request();
+        within(PATIENCE, Invariant::Liveness, "a peer does not drain", self.fleet.stop()).await?;
         for task in self.tasks.drain(..) {
             within(PATIENCE, Invariant::Liveness, "a task does not drain", task).await?.ok();
         }
         Ok(())
+    }
+}
+
+/// An evaluator's bounds, as different as they may be.
+pub(crate) fn config(rng: &mut StdRng) -> evaluator::Config {
+    evaluator::Config {
+        batch_records_max: rng.random_range(1..40),
+        slice_records_max: rng.random_range(1..20),
+        cache_rows_max: [4, 64, 65_536][rng.random_range(0..3)],
+        holds_per_step: HOLDS_PER_STEP,
+        sample_every: Span::from_secs(3_600),
+        retry_max: Span::from_secs(1),
+        log_retention: Span::from_secs(365 * 86_400),
+        ..evaluator::Config::default()
     }
 }
 
@@ -352,10 +366,6 @@ async fn within<T>(
 ) -> Result<T, Violation> {
     let result = timeout(limit, work).await;
     result.map_err(|_| Violation::new(invariant, format!("{what}, after {limit:?}")))
-}
-
-fn unreadable(error: storage::Error) -> Violation {
-    Violation::new(Invariant::Liveness, format!("the disk cannot be read: {error}"))
 }
 
 pub(crate) const fn shard(partition: u16) -> Shard {

@@ -70,6 +70,10 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    pub(crate) fn new(holds_per_step: u32) -> Self {
+        Self { books: BTreeMap::new(), holds_per_step: holds_per_step as usize }
+    }
+
     /// What `record` tells the outside; nothing where it is not a record.
     pub(crate) fn fold(&mut self, record: &Record) -> Vec<Told> {
         let Some(organization) = OrganizationId::from_proto(&record.organization) else {

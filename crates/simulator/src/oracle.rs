@@ -36,7 +36,7 @@ pub(crate) struct Found {
 /// Checks everything; gives the decisions by code.
 pub(crate) async fn check(world: &mut World) -> Result<BTreeMap<String, u64>, Violation> {
     let found = read(world).await?;
-    let mut model = Model { books: BTreeMap::new(), holds_per_step: HOLDS_PER_STEP as usize };
+    let mut model = Model::new(HOLDS_PER_STEP);
     for partition in 0..PARTITIONS {
         outcomes_are_the_models(&found, partition, &mut model)?;
         damage_is_kept(&found, partition).await?;
@@ -56,7 +56,7 @@ pub(crate) async fn check(world: &mut World) -> Result<BTreeMap<String, u64>, Vi
 }
 
 async fn read(world: &World) -> Result<Found, Violation> {
-    let (log, state) = world.memory.open();
+    let (log, state) = world.stores.look();
     let (mut events, mut outcomes) = (BTreeMap::new(), BTreeMap::new());
     for partition in 0..PARTITIONS {
         events.insert(partition, records(&log, Topic::Events, partition).await?);

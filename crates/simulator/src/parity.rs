@@ -68,7 +68,7 @@ impl Recording {
         if let Err(violation) = play(&mut world) {
             return Err(Box::new(Failure { options, violation, trace: trace(&mut world) }));
         }
-        let (log, _) = world.memory.open();
+        let (log, _) = world.stores.look();
         let events = (0..PARTITIONS).map(|partition| {
             let records = runtime().block_on(log.read(Topic::Events, partition, 0, ALL));
             let records = records.expect("a log in memory can be read");

@@ -12,13 +12,15 @@ use rand::{RngExt, SeedableRng};
 use schemas::id::{AktvatorId, CampaignId};
 use serde_json::Value;
 use storage::analytics::{AnalyticsFault, FaultyAnalytics, SqliteAnalytics};
-use storage::memory::Memory;
 use storage::{Analytics, Catalog, Kind};
 
 use crate::Options;
 use crate::cast::{self, Deed, START_MS, Tenant};
 use crate::clients::Book;
-use crate::crash::Point;
+use crate::crash::{Mishaps, Weather};
+use crate::stores::Stores;
+use crate::upgrade::Upgrade;
+use crate::watch::Watch;
 
 /// Partitions of every topic.
 pub(crate) const PARTITIONS: u16 = 4;
@@ -34,7 +36,11 @@ pub(crate) struct World {
     pub(crate) tenants: Vec<Tenant>,
     /// Still to be stored in the catalog, in order.
     pub(crate) deeds: VecDeque<Deed>,
-    pub(crate) memory: Memory,
+    pub(crate) stores: Stores,
+    pub(crate) weather: Weather,
+    pub(crate) upgrade: Option<Upgrade>,
+    /// Has an older program halted, and a newer one come?
+    pub(crate) upgraded: bool,
     pub(crate) catalog: Catalog,
     analytics: SqliteAnalytics,
     pub(crate) receivers: Receivers,
@@ -45,16 +51,15 @@ pub(crate) struct World {
     /// Was what is held paid for at the end?
     pub(crate) paid_up: bool,
     pub(crate) crashes_left: u32,
-    /// Where the process that runs is to die next.
-    pub(crate) point: Option<Point>,
-    pub(crate) crashes: BTreeMap<Point, u64>,
+    pub(crate) mishaps: Mishaps,
+    /// Evaluators on servers started so far.
+    pub(crate) peers: u64,
     /// Events sent so far, with whose they are: what is repeated is one of them.
     pub(crate) sent: Vec<(usize, Value)>,
     pub(crate) click_ids: Vec<(usize, String)>,
     pub(crate) versions: Versions,
     pub(crate) next_order: u64,
-    /// The highest offset each partition was seen committed to.
-    pub(crate) heads: BTreeMap<u16, u64>,
+    pub(crate) watch: Watch,
 }
 
 /// The last version of what changes.
@@ -71,10 +76,15 @@ impl World {
         let mut rng = StdRng::seed_from_u64(options.seed);
         let (tenants, deeds) = cast::draw(&mut rng, PARTITIONS);
         let receivers = Receivers::draw(&mut rng);
+        let stores = Stores::draw(&mut rng, options.servers);
+        let upgrades = options.servers && rng.random_bool(0.4);
         Self {
             tenants,
             deeds: deeds.into(),
-            memory: Memory::new(PARTITIONS, rng.random()),
+            stores,
+            weather: Weather::draw(&mut rng),
+            upgrade: upgrades.then(|| Upgrade::draw(&mut rng, options.actions)),
+            upgraded: false,
             catalog: Catalog::memory().expect("SQLite opens in memory"),
             analytics: SqliteAnalytics::memory().expect("SQLite opens in memory"),
             receivers,
@@ -83,13 +93,13 @@ impl World {
             actions_left: options.actions,
             paid_up: false,
             crashes_left: rng.random_range(0..=options.crashes_max),
-            point: None,
-            crashes: BTreeMap::new(),
+            mishaps: Mishaps::new(),
+            peers: 0,
             sent: Vec::new(),
             click_ids: Vec::new(),
             versions: Versions::default(),
             next_order: 0,
-            heads: BTreeMap::new(),
+            watch: Watch::new(),
             rng,
             options,
         }
@@ -117,9 +127,10 @@ impl World {
         Analytics::Sqlite(self.analytics.clone())
     }
 
-    /// The process has died: what was not synced is gone, and it takes a moment to start again.
+    /// All processes have died: on a disk what was not synced is gone, and it takes a moment to start
+    /// again.
     pub(crate) async fn crash(&mut self) {
-        self.memory.crash();
+        self.stores.crash();
         self.figures().crash().await.expect("figures in memory can be forgotten");
         self.now_ms += self.rng.random_range(1..5_000);
     }

@@ -13,7 +13,7 @@ use storage::kafka::{self, KafkaOptions};
 const SEEDS: std::ops::Range<u64> = 0..3;
 
 fn recording(seed: u64) -> Recording {
-    let options = Options { actions: 600, crashes_max: 2, ..Options::of(seed) };
+    let options = Options { actions: 600, crashes_max: 2, servers: false, ..Options::of(seed) };
     Recording::of(options).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
