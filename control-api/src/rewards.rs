@@ -9,7 +9,7 @@ use schemas::id::{AktvatorId, CampaignId, ConversionEventId, GigId, LinkId, Rewa
 use schemas::partition::Scope;
 use schemas::proto;
 use schemas::time::Timestamp;
-use schemas::view::{DecisionView, RuleView};
+use schemas::view::RuleView;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -51,6 +51,9 @@ struct Reward {
     id: RewardId,
     /// The event that earned it.
     event_id: ConversionEventId,
+    /// `conversion`: for the event itself; `tier_adjustment`: what earlier ones earn more since it.
+    #[schema(value_type = String)]
+    kind: &'static str,
     /// Its campaign.
     campaign_id: CampaignId,
     /// Who earns.
@@ -107,6 +110,10 @@ impl Reward {
         Some(Self {
             id: RewardId::from_proto(&row.id)?,
             event_id: ConversionEventId::from_proto(&row.event_id)?,
+            kind: match row.kind() {
+                proto::RewardKind::Conversion => "conversion",
+                proto::RewardKind::TierAdjustment => "tier_adjustment",
+            },
             campaign_id: CampaignId::from_proto(&row.campaign_id)?,
             aktvator_id: AktvatorId::from_proto(&row.aktvator_id)?,
             gig_id: row.gig_id.as_deref().and_then(GigId::from_proto),
@@ -229,6 +236,7 @@ async fn get(mut call: Call) -> Answer {
 async fn explain(call: &Call, scope: Scope, reward: &Reward) -> Result<Option<RuleView>, ApiError> {
     let row: Option<proto::EventRow> = call.parts.row(&Key::Event(scope, reward.event_id)).await?;
     let decision = row.and_then(|row| row.decision);
-    let rules = decision.map(|decision| DecisionView::of(&decision).rules).unwrap_or_default();
-    Ok(rules.into_iter().find(|rule| rule.rule_key == reward.rule_key))
+    let id = reward.id.to_proto();
+    let is_its = |rule: &&proto::RuleDecision| rule.reward_id.as_ref() == Some(&id);
+    Ok(decision.iter().flat_map(|decision| &decision.rules).find(is_its).map(RuleView::of))
 }

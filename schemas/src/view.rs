@@ -205,10 +205,10 @@ pub struct RuleView {
 pub struct CapView {
     /// The cap.
     pub key: String,
-    /// Whose use it counts: `campaign`, `aktvator` or `customer`.
+    /// Whose use it counts: `campaign`, `aktvator`, `customer`, ...
     #[schema(value_type = String)]
     pub scope: &'static str,
-    /// `amount` or `count`.
+    /// `amount`, `count` or `units`.
     #[schema(value_type = String)]
     pub metric: &'static str,
     /// Its limit.
@@ -217,7 +217,7 @@ pub struct CapView {
     pub used_before: i64,
     /// Taken by this event.
     pub taken: i64,
-    /// Whose counter it is, and which day or month of the rulebook's zone: `aktvator 2026-01`.
+    /// Which day, week, month, ... of the rulebook's zone it counts: `2026-01`.
     pub bucket: String,
     /// Did it make the reward smaller, or refuse it?
     pub binding: bool,
@@ -242,7 +242,7 @@ pub struct AttributionView {
     /// The code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// How the aktvator was found: `link`, `click` or `code`.
+    /// How the aktvator was found: `link`, `click`, `code` or `customer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }
@@ -315,7 +315,7 @@ impl DecisionView {
             rule_key: first.map(|rule| rule.rule_key.clone()),
             rulebook_version: decision.rulebook_version,
             rewards: decision.rules.iter().filter_map(reward).collect(),
-            rules: decision.rules.iter().map(rule).collect(),
+            rules: decision.rules.iter().map(RuleView::of).collect(),
             notes: decision.notes.clone(),
         }
     }
@@ -343,13 +343,16 @@ fn reward(rule: &proto::RuleDecision) -> Option<RewardView> {
     })
 }
 
-fn rule(rule: &proto::RuleDecision) -> RuleView {
-    RuleView {
-        rule_key: rule.rule_key.clone(),
-        code: rule.code.clone(),
-        detail: present(&rule.detail),
-        arithmetic: explain::arithmetic(rule),
-        caps: rule.caps.iter().map(cap).collect(),
+impl RuleView {
+    /// The view of what a rule said.
+    pub fn of(rule: &proto::RuleDecision) -> Self {
+        Self {
+            rule_key: rule.rule_key.clone(),
+            code: rule.code.clone(),
+            detail: present(&rule.detail),
+            arithmetic: explain::arithmetic(rule),
+            caps: rule.caps.iter().map(cap).collect(),
+        }
     }
 }
 

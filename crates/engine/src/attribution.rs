@@ -1,4 +1,5 @@
-//! Who earns: link, click and code, in that order (`domain.md` 4.3 step 4).
+//! Who earns: link, click and code, in that order, and at last whom the customer is bound to (`domain.md`
+//! 4.3 step 4).
 //!
 //! A key counts if it is known in this campaign; archived links and codes do. A click must be younger
 //! than the look-back when the event happened, and not five minutes later than it. Keys that do not count are noted and passed over; if
@@ -10,12 +11,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use schemas::id::{AktvatorId, CampaignId, LinkId};
 use schemas::partition::Scope;
+use schemas::proto;
 
 use crate::decision::Code;
 use crate::entry::{CLOCK_SKEW_MAX_MS, Conversion};
 use crate::key::Key;
 use crate::lookup::{Lookup, Stop};
-use crate::rulebook::AttributionTerms;
+use crate::rulebook::{AttributionTerms, Binding};
 
 /// How the aktvator was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) enum By {
     Link,
     Click,
     Code,
+    /// Whom the customer is bound to.
+    Customer,
 }
 
 /// Who earns, and by what.
@@ -50,6 +54,7 @@ impl By {
             Self::Link => "link",
             Self::Click => "click",
             Self::Code => "code",
+            Self::Customer => "customer",
         }
     }
 }
@@ -120,6 +125,43 @@ impl<'a> Named<'a> {
             first_failure.unwrap_or(Stop::Refused(Code::UnknownAttribution, "none_given"))
         })
     }
+}
+
+/// Who earns, given to whom the customer is bound. Where the first conversion binds, the customer stays
+/// with that one whoever is named; else what is named comes first, unless nothing of it counts.
+pub(crate) fn with_bound<'a>(
+    named: Result<Attribution<'a>, Stop>,
+    bound: Option<Attribution<'a>>,
+    terms: AttributionTerms,
+    notes: &mut Vec<String>,
+) -> Result<Attribution<'a>, Stop> {
+    let Some(bound) = bound else { return named };
+    match named {
+        Err(Stop::Unfetched) => Err(Stop::Unfetched),
+        Ok(named) if named.aktvator == bound.aktvator => Ok(named),
+        Ok(_) if terms.binding == Binding::FirstConversion => {
+            notes.push("bound_to_other".to_owned());
+            Ok(bound)
+        }
+        Err(Stop::Refused(Code::AttributionConflict, _))
+            if terms.binding != Binding::FirstConversion =>
+        {
+            named
+        }
+        Ok(named) => Ok(named),
+        Err(Stop::Refused(..)) => Ok(bound),
+    }
+}
+
+/// Whom a customer is bound to.
+pub(crate) fn by_customer(
+    campaign: CampaignId,
+    row: &proto::BindingRow,
+) -> Option<Attribution<'_>> {
+    let aktvator = AktvatorId::from_proto(&row.aktvator_id)?;
+    let link = row.link_id.as_deref().and_then(LinkId::from_proto);
+    let (by, aktvator_id) = (By::Customer, &row.aktvator_id);
+    Some(Attribution { by, campaign, aktvator, aktvator_id, link, code: &row.code })
 }
 
 fn by_link<'a>(

@@ -1,10 +1,11 @@
 //! Calendar buckets: which day or month of a rulebook's zone an instant falls into.
 
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use schemas::proto;
 use schemas::time::Timestamp;
 
-/// How long a cap or a uniqueness slot lasts.
+/// How long a cap, a tier's metric or a uniqueness slot lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Period {
     /// For ever.
@@ -13,37 +14,53 @@ pub enum Period {
     Day,
     /// A local calendar month.
     Month,
+    /// A local week of ISO 8601: Monday to Sunday.
+    Week,
+    /// Three local calendar months: January to March, and so on.
+    Quarter,
+    /// A local calendar year.
+    Year,
+    /// So many local calendar days, the event's own the last of them.
+    Rolling(u16),
 }
 
-/// One day, one month, or all time.
+/// One day, one month, ..., or all time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bucket {
     /// Which kind of bucket.
     pub period: Period,
-    /// Days since 1970-01-01 or months since 1970-01, local; 0 for lifetime.
+    /// Days since 1970-01-01, weeks since Monday 1969-12-29, months, quarters or years since 1970, local; 0
+    /// for lifetime; the number of days of a rolling window, whose days are told apart in its row.
     pub index: i32,
 }
 
 /// The local calendar date of one instant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalDate {
-    day: i32,
+    /// Since 1970-01-01.
+    pub(crate) day: i32,
+    /// Since January 1970.
     month: i32,
 }
 
-const DAY_MS: i64 = 86_400_000;
+pub(crate) const DAY_MS: i64 = 86_400_000;
+
+/// The local date and time of an instant in `zone`, and its offset from UTC in milliseconds. The zone's
+/// offset at the instant decides, so days of 23 and 25 hours need no care.
+pub(crate) fn local(zone: &TimeZone, at_ms: i64) -> (DateTime, i64) {
+    let at = Timestamp::from_ms(at_ms).to_jiff();
+    let offset = zone.to_offset(at);
+    (offset.to_datetime(at), i64::from(offset.seconds()) * 1_000)
+}
 
 impl LocalDate {
-    /// The date in `zone` at `at_ms`. The zone's offset at the instant decides, so days of 23 and 25
-    /// hours need no care.
+    /// The date in `zone` at `at_ms`.
     pub(crate) fn of(zone: &TimeZone, at_ms: i64) -> Self {
-        let at = Timestamp::from_ms(at_ms).to_jiff();
-        let offset = zone.to_offset(at);
-        let date = offset.to_datetime(at).date();
-        let local_ms = at.as_millisecond() + i64::from(offset.seconds()) * 1_000;
+        let (local, offset_ms) = local(zone, at_ms);
+        let local_ms = Timestamp::from_ms(at_ms).as_ms() + offset_ms;
         Self {
             day: i32::try_from(local_ms.div_euclid(DAY_MS)).unwrap_or(i32::MAX),
-            month: (i32::from(date.year()) - 1970) * 12 + i32::from(date.month()) - 1,
+            month: (i32::from(local.year()) - 1970) * 12 + i32::from(local.month()) - 1,
         }
     }
 
@@ -52,41 +69,48 @@ impl LocalDate {
         let index = match period {
             Period::Lifetime => 0,
             Period::Day => self.day,
+            // 1970-01-01 was a Thursday.
+            Period::Week => (self.day + 3).div_euclid(7),
             Period::Month => self.month,
+            Period::Quarter => self.month.div_euclid(3),
+            Period::Year => self.month.div_euclid(12),
+            Period::Rolling(days) => days as i32,
         };
         Bucket { period, index }
     }
 }
 
 impl Period {
-    /// As rulebooks write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Lifetime => "lifetime",
-            Self::Day => "day",
-            Self::Month => "month",
-        }
-    }
-
     pub(crate) const fn to_proto(self) -> proto::CapPeriod {
         match self {
             Self::Lifetime => proto::CapPeriod::Lifetime,
             Self::Day => proto::CapPeriod::Day,
+            Self::Week => proto::CapPeriod::Week,
             Self::Month => proto::CapPeriod::Month,
+            Self::Quarter => proto::CapPeriod::Quarter,
+            Self::Year => proto::CapPeriod::Year,
+            Self::Rolling(_) => proto::CapPeriod::Rolling,
+        }
+    }
+
+    const fn order(self) -> u8 {
+        match self {
+            Self::Lifetime => 0,
+            Self::Day => 1,
+            Self::Month => 2,
+            Self::Week => 3,
+            Self::Quarter => 4,
+            Self::Year => 5,
+            Self::Rolling(_) => 6,
         }
     }
 }
 
 impl Bucket {
-    /// Five bytes that sort by period, then by time.
+    /// Five bytes that sort by period, then by time. Stable for ever.
     pub(crate) const fn to_bytes(self) -> [u8; 5] {
-        let period = match self.period {
-            Period::Lifetime => 0,
-            Period::Day => 1,
-            Period::Month => 2,
-        };
         let [a, b, c, d] = ((self.index as u32) ^ (1 << 31)).to_be_bytes();
-        [period, a, b, c, d]
+        [self.period.order(), a, b, c, d]
     }
 }
 
@@ -114,6 +138,30 @@ mod tests {
             let at: Timestamp = at.parse().expect("an instant");
             let date = LocalDate::of(&zone, at.as_ms());
             assert_eq!((date.day, date.month), (day, month), "{at}");
+        }
+    }
+
+    #[test]
+    fn weeks_quarters_and_years() {
+        // Instant (UTC), index of its week, quarter and year.
+        let cases = [
+            ("1970-01-01T00:00:00Z", 0, 0, 0),
+            ("1970-01-04T23:59:59Z", 0, 0, 0),
+            ("1970-01-05T00:00:00Z", 1, 0, 0),
+            ("1969-12-28T23:59:59Z", -1, -1, -1),
+            ("2026-03-31T23:59:59Z", 2_935, 224, 56),
+            ("2026-04-01T00:00:00Z", 2_935, 225, 56),
+            ("2026-04-06T00:00:00Z", 2_936, 225, 56),
+            // Week 53 of 2026 reaches into 2027.
+            ("2026-12-28T00:00:00Z", 2_974, 227, 56),
+            ("2027-01-03T23:59:59Z", 2_974, 228, 57),
+        ];
+        for (at, week, quarter, year) in cases {
+            let at: Timestamp = at.parse().expect("an instant");
+            let date = LocalDate::of(&TimeZone::UTC, at.as_ms());
+            let indexes =
+                [Period::Week, Period::Quarter, Period::Year].map(|p| date.bucket(p).index);
+            assert_eq!(indexes, [week, quarter, year], "{at}");
         }
     }
 

@@ -82,7 +82,8 @@ impl Fold {
         Ok(())
     }
 
-    /// A version that a higher one precedes in time can never be in force, and is dropped.
+    /// A version that a higher one precedes in time can never be in force, and is dropped. One that can no
+    /// longer be is off the list; its row stays, for those whose terms it locked.
     fn rulebook(&mut self, scope: Scope, change: &RulebookChange) -> Result<(), Unfetched> {
         let key = Key::Rulebooks(scope, change.campaign);
         let versions = self.look().rulebooks(key.clone())?.cloned().unwrap_or_default();
@@ -99,16 +100,12 @@ impl Fold {
         let dead =
             |known: &proto::RulebookVersion| known.effective_from_ms >= change.effective_from_ms;
         let (lower, higher) = versions.split_at(at);
-        let (dropped, mut kept): (Vec<_>, Vec<_>) =
-            lower.iter().cloned().partition(|known| dead(known));
+        let mut kept: Vec<_> = lower.iter().filter(|known| !dead(known)).cloned().collect();
         kept.push(proto::RulebookVersion {
             version: change.version,
             effective_from_ms: change.effective_from_ms,
         });
         kept.extend_from_slice(higher);
-        for known in dropped {
-            self.put(Key::Rulebook(scope, change.campaign, known.version), None);
-        }
         let row_key = Key::Rulebook(scope, change.campaign, change.version);
         self.put(row_key, Some(Row::Rulebook(change.rulebook.clone())));
         self.put(key, Some(Row::Rulebooks(kept)));

@@ -5,8 +5,11 @@
 //! true (Kleene's strong logic). At the top, unknown is no match: money fails closed, even under
 //! `not`.
 
+use schemas::proto;
+
 use crate::decimal::Decimal;
 use crate::facts::{Facts, Field, Value};
+use crate::metric::Metric;
 
 /// True, false, or (`None`) unknown.
 pub(crate) type Truth = Option<bool>;
@@ -19,6 +22,23 @@ pub(crate) enum Condition {
     Any(Vec<Condition>),
     Not(Box<Condition>),
     Leaf(Field, Test),
+    /// True if the condition is true of an item; false if it is false of all, of which there must be one.
+    AnyItem(Box<Condition>),
+    /// True if the condition is true of all items, of which there must be one.
+    EveryItem(Box<Condition>),
+    /// What is asked of a sum over the items of which `filter` is true.
+    SumItems {
+        of: Summand,
+        filter: Box<Condition>,
+        test: Test,
+    },
+}
+
+/// What of an item is summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Summand {
+    Amount,
+    Quantity,
 }
 
 /// What is asked of a field, with its literals already typed.
@@ -66,30 +86,79 @@ pub(crate) struct Ends<T> {
 impl Condition {
     /// Does the condition hold? Unknown is no.
     pub(crate) fn holds(&self, facts: &Facts<'_>) -> bool {
-        self.truth(facts) == Some(true)
+        self.truth(facts, None) == Some(true)
     }
 
-    fn truth(&self, facts: &Facts<'_>) -> Truth {
+    /// Does it hold of this item?
+    pub(crate) fn holds_of(&self, facts: &Facts<'_>, item: &proto::Item) -> bool {
+        self.truth(facts, Some(item)) == Some(true)
+    }
+
+    /// Adds what it asks for of the past, each once.
+    pub(crate) fn asks(&self, asked: &mut Vec<Metric>) {
+        let metric = match self {
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().for_each(|part| part.asks(asked));
+                return;
+            }
+            Self::Not(part) => return part.asks(asked),
+            Self::Leaf(Field::Past(metric), _) => *metric,
+            Self::Leaf(Field::CustomerAgeDays, _) => Metric::CustomerFirstSeenAt,
+            // Of items nothing of the past is asked.
+            Self::Leaf(..) | Self::AnyItem(_) | Self::EveryItem(_) | Self::SumItems { .. } => {
+                return;
+            }
+        };
+        if !asked.contains(&metric) {
+            asked.push(metric);
+        }
+    }
+
+    fn truth(&self, facts: &Facts<'_>, item: Option<&proto::Item>) -> Truth {
+        let items = &facts.conversion.event.items;
+        let of_items = |part: &Self, decisive: bool| {
+            let truths = items.iter().map(|item| part.truth(facts, Some(item)));
+            if items.is_empty() { None } else { fold(truths, decisive) }
+        };
         match self {
-            Self::All(parts) => fold(parts, facts, false),
-            Self::Any(parts) => fold(parts, facts, true),
-            Self::Not(part) => part.truth(facts).map(|truth| !truth),
-            Self::Leaf(field, test) => test.truth(facts.value(field)),
+            Self::All(parts) => fold(parts.iter().map(|part| part.truth(facts, item)), false),
+            Self::Any(parts) => fold(parts.iter().map(|part| part.truth(facts, item)), true),
+            Self::Not(part) => part.truth(facts, item).map(|truth| !truth),
+            Self::Leaf(field, test) => test.truth(facts.value(field, item)),
+            Self::AnyItem(part) => of_items(part, true),
+            Self::EveryItem(part) => of_items(part, false),
+            Self::SumItems { of, filter, test } => {
+                test.truth(Some(Value::Integer(sum(items, *of, facts, filter)?)))
+            }
         }
     }
 }
 
-/// `decisive` if any part is, else unknown if any is, else the opposite.
-fn fold(parts: &[Condition], facts: &Facts<'_>, decisive: bool) -> Truth {
+/// `decisive` if any is, else unknown if any is, else the opposite.
+fn fold(truths: impl Iterator<Item = Truth>, decisive: bool) -> Truth {
     let mut truth = Some(!decisive);
-    for part in parts {
-        match part.truth(facts) {
+    for found in truths {
+        match found {
             Some(found) if found == decisive => return Some(decisive),
             Some(_) => {}
             None => truth = None,
         }
     }
     truth
+}
+
+/// Unknown where the event has no items, where one that counts lacks the figure, or where it is unknown
+/// whether one counts.
+fn sum(items: &[proto::Item], of: Summand, facts: &Facts<'_>, filter: &Condition) -> Option<i64> {
+    let figure = |item: &proto::Item| match of {
+        Summand::Amount => item.amount,
+        Summand::Quantity => item.quantity,
+    };
+    let add = |sum: i64, item| match filter.truth(facts, Some(item))? {
+        true => sum.checked_add(figure(item)?),
+        false => Some(sum),
+    };
+    (!items.is_empty()).then(|| items.iter().try_fold(0, add)).flatten()
 }
 
 impl Test {

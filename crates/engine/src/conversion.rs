@@ -6,10 +6,11 @@ use crate::claim::{self, Standing};
 use crate::decision::Code;
 use crate::entry::{Conversion, Entry};
 use crate::fold::{Fold, Settings};
-use crate::judge::{Grant, Judgement, judge};
+use crate::judge::{Judgement, judge};
 use crate::key::Key;
 use crate::lookup::{Stop, Unfetched};
 use crate::resolve::{Trail, resolve};
+use crate::reward::Grant;
 use crate::row::Row;
 use crate::wallet::{self, Funding};
 
@@ -43,20 +44,24 @@ impl Fold {
         let (look, wallet) = self.look_with_wallet(entry.scope);
         let look = &mut { look };
         let mut trail = Trail::default();
-        let judged =
-            resolve(look, entry, event, &mut trail).and_then(|facts| judge(look, &facts, wallet));
+        let judged = resolve(look, entry, event, now_ms, &mut trail)
+            .and_then(|facts| judge(look, &facts, wallet));
         let judgement = match judged {
             Ok(judgement) => judgement,
-            Err(Stop::Refused(code, detail)) => {
-                Judgement { code, detail: detail.to_owned(), rules: Vec::new(), grant: None }
-            }
+            Err(Stop::Refused(code, detail)) => Judgement {
+                code,
+                detail: detail.to_owned(),
+                rules: Vec::new(),
+                grants: Vec::new(),
+                rows: Vec::new(),
+            },
             Err(Stop::Unfetched) => return Err(Unfetched),
         };
         Ok(Effects::of(entry, event, trail, judgement, now_ms))
     }
 
     fn apply(&mut self, entry: &Entry, event: &Conversion, effects: Effects) {
-        let Effects { decision, decided, reward } = effects;
+        let Effects { decision, decided, rewards, rows } = effects;
         let id = event.event.event_id.clone();
         let position = self.books().list_event(id, entry.accepted_at_ms);
         let row = proto::EventRow {
@@ -68,21 +73,17 @@ impl Fold {
             position,
         };
         self.put(Key::Event(entry.scope, event.id), Some(Row::Event(Box::new(row))));
-        if let Some(reward) = reward {
+        for (key, row) in rows {
+            self.put(key, Some(row));
+        }
+        for reward in rewards {
             self.reward(entry, reward);
         }
         self.outcome(entry, outcome::Body::EventDecided(decided));
     }
 
     fn reward(&mut self, entry: &Entry, reward: Reward) {
-        let Reward { key, mut row, counters, unique, funding } = reward;
-        for (key, value) in counters {
-            self.put(key, Some(Row::Counter(value)));
-        }
-        if let Some(slot) = unique {
-            let taken = proto::UniqueRow { reward_id: row.id.clone(), at_ms: self.now_ms };
-            self.put(slot, Some(Row::Unique(taken)));
-        }
+        let Reward { key, mut row, funding } = reward;
         self.fund(entry, &row, funding);
         row.position = self.books().list_reward(row.id.clone(), entry.accepted_at_ms);
         self.put(key, Some(Row::Reward(row)));
@@ -166,15 +167,15 @@ fn decided(event: &Conversion, code: Code) -> proto::EventDecided {
 struct Effects {
     decision: proto::Decision,
     decided: proto::EventDecided,
-    reward: Option<Reward>,
+    rewards: Vec<Reward>,
+    /// Counters and slots.
+    rows: Vec<(Key, Row)>,
 }
 
-/// A reward to be written, with all it takes.
+/// A reward to be written.
 struct Reward {
     key: Key,
     row: Box<proto::RewardRow>,
-    counters: Vec<(Key, i64)>,
-    unique: Option<Key>,
     funding: Funding,
 }
 
@@ -186,7 +187,7 @@ impl Effects {
         judgement: Judgement<'_>,
         now_ms: i64,
     ) -> Self {
-        let Judgement { code, detail, rules, grant } = judgement;
+        let Judgement { code, detail, rules, grants, rows } = judgement;
         let attribution = trail.attribution;
         let decision = proto::Decision {
             code: code.as_str().to_owned(),
@@ -211,15 +212,16 @@ impl Effects {
         decided.aktvator_id = decision.aktvator_id.clone();
         decided.link_id = decision.link_id.clone();
         decided.code_used = decision.code_used.clone();
-        let reward = grant.map(|grant| Reward::of(entry, event, &decision, grant));
-        decided.rewards = reward.iter().map(created).collect();
-        Self { decision, decided, reward }
+        let reward = |grant| Reward::of(entry, event, &decision, grant);
+        let rewards: Vec<_> = grants.into_iter().map(reward).collect();
+        decided.rewards = rewards.iter().map(created).collect();
+        Self { decision, decided, rewards, rows }
     }
 }
 
 impl Reward {
     fn of(entry: &Entry, event: &Conversion, decision: &proto::Decision, grant: Grant<'_>) -> Self {
-        let said = decision.rules.last();
+        let said = decision.rules.get(grant.said);
         let (status, reason) = match grant.funding {
             Funding::Reserved => ("pending", ""),
             Funding::Held => ("held", "insufficient_funds"),
@@ -236,7 +238,7 @@ impl Reward {
             aktvator_id: decision.aktvator_id.clone().unwrap_or_default(),
             gig_id: decision.gig_id.clone(),
             rule_key: grant.rule.key.clone(),
-            rulebook_version: decision.rulebook_version.unwrap_or_default(),
+            rulebook_version: grant.version,
             amount: grant.amount,
             currency: said.map(|said| said.currency.clone()).unwrap_or_default(),
             status: status.to_owned(),
@@ -247,10 +249,10 @@ impl Reward {
             link_id: decision.link_id.clone(),
             occurred_at_ms: event.occurred_at_ms,
             position: 0,
+            kind: grant.kind.into(),
         });
         let key = Key::Reward(entry.scope, grant.id);
-        let Grant { counters, unique, funding, .. } = grant;
-        Self { key, row, counters, unique, funding }
+        Self { key, row, funding: grant.funding }
     }
 }
 

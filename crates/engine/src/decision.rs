@@ -32,12 +32,14 @@ pub enum Code {
     /// Reserved.
     TooSlow,
     /// The aktvator is not approved (detail `aktvator.status`), the rule's eligibility does not hold,
-    /// or one of its caps is per customer and the event names none (detail `customer_missing`).
+    /// or the event does not say what the rule counts by (details `customer_missing`, `link_missing`,
+    /// `quantity_missing`).
     NotEligible,
-    /// The rule's conditions do not hold, no rule takes this event (detail `no_rule`), or no rulebook
-    /// is in force (detail `no_rulebook`).
+    /// The rule's conditions do not hold, it is not active (detail `not_active`), another gives more
+    /// (`not_best`), no rule takes this event (`no_rule`), or no rulebook is in force (`no_rulebook`).
     ConditionsNotMet,
-    /// Rewarded before within the rule's uniqueness.
+    /// Rewarded before within the rule's uniqueness, or as often or long as it recurs (details
+    /// `recurring_count`, `recurring_months`).
     AlreadyRewarded,
     /// A cap has nothing left; the detail names it.
     CapExceeded,
@@ -50,8 +52,8 @@ pub enum Code {
     CurrencyMismatch,
     /// Reserved: no exchange rate.
     FxUnavailable,
-    /// The wallet cannot take the reward at all (detail `held_total`: held rewards would exceed 64
-    /// bits). A reward that only waits for funds is `rewarded` and held.
+    /// The wallet has not enough and the rulebook lets nothing wait (detail `wallet`), or it cannot take
+    /// the reward at all (`held_total`: held rewards would exceed 64 bits). A reward that only waits for funds is `rewarded` and held.
     InsufficientFunds,
     /// It happened longer before it was accepted than the rulebook allows.
     LateEvent,

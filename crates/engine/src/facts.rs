@@ -7,8 +7,10 @@ use schemas::partition::Scope;
 use schemas::proto;
 use serde_json::Value as Json;
 
-use crate::calendar::{Bucket, LocalDate, Period};
+use crate::attribution::Attribution;
+use crate::calendar::{Bucket, DAY_MS, LocalDate, Period};
 use crate::entry::Conversion;
+use crate::metric::{Metric, Past};
 use crate::rulebook::Rulebook;
 
 /// A conversion event attributed to an aktvator and a gig, before judgement.
@@ -19,8 +21,15 @@ pub(crate) struct Facts<'a> {
     pub(crate) gig: GigId,
     pub(crate) aktvator_id: AktvatorId,
     pub(crate) aktvator: &'a proto::AktvatorState,
+    pub(crate) attribution: Attribution<'a>,
+    pub(crate) accepted_at_ms: i64,
+    /// Fold time.
+    pub(crate) now_ms: i64,
     pub(crate) rulebook: &'a Rulebook,
+    /// Of the rulebook.
+    pub(crate) version: u64,
     pub(crate) date: OnceCell<LocalDate>,
+    pub(crate) past: Past,
 }
 
 /// A field that conditions may ask for (`domain.md` 4.4, as far as built).
@@ -43,6 +52,18 @@ pub(crate) enum Field {
     AktvatorGroup,
     AktvatorTags,
     AktvatorJoinedAt,
+    LinkId,
+    /// Seconds from the click to the event.
+    ClickAgeSeconds,
+    /// Whole days from the customer's first conversion to the event.
+    CustomerAgeDays,
+    /// What the metric stood at before the event.
+    Past(Metric),
+    /// Of the item that a wrapper looks at.
+    ItemSku,
+    ItemCategory,
+    ItemAmount,
+    ItemQuantity,
 }
 
 /// The value of a field. Instants are milliseconds since the epoch.
@@ -63,19 +84,41 @@ impl<'a> Facts<'a> {
     pub(crate) fn bucket(&self, period: Period) -> Bucket {
         match period {
             Period::Lifetime => Bucket { period, index: 0 },
-            Period::Day | Period::Month => {
-                let at_ms = self.conversion.occurred_at_ms;
-                self.date.get_or_init(|| self.rulebook.local_date(at_ms)).bucket(period)
-            }
+            _ => self.date().bucket(period),
         }
     }
 
-    /// The value of `field`; `None` where it is missing.
-    pub(crate) fn value(&self, field: &Field) -> Option<Value<'a>> {
+    fn date(&self) -> LocalDate {
+        let at_ms = self.conversion.occurred_at_ms;
+        *self.date.get_or_init(|| self.rulebook.local_date(at_ms))
+    }
+
+    /// The local day that the conversion happened on, since 1970-01-01.
+    pub(crate) fn day(&self) -> i32 {
+        self.date().day
+    }
+
+    /// No event that is still taken happened before this day; with two days to spare for time zones.
+    pub(crate) fn oldest_day(&self) -> i32 {
+        let oldest_ms = self.accepted_at_ms.saturating_sub(self.rulebook.late_event_max_ms);
+        i32::try_from(oldest_ms.div_euclid(DAY_MS) - 2).unwrap_or(i32::MIN)
+    }
+
+    /// The event's quantity, if it has one that can be counted.
+    pub(crate) fn quantity(&self) -> Option<i64> {
+        self.conversion.event.quantity.filter(|quantity| *quantity >= 0)
+    }
+
+    /// The value of `field`; `None` where it is missing. `item` is what a wrapper looks at.
+    pub(crate) fn value<'v>(
+        &'v self,
+        field: &Field,
+        item: Option<&'v proto::Item>,
+    ) -> Option<Value<'v>> {
         let conversion = self.conversion;
         let event = &conversion.event;
         let customer = event.customer.as_ref();
-        let text = |text: &'a Option<String>| text.as_deref().map(Value::Text);
+        let text = |text: &'v Option<String>| text.as_deref().map(Value::Text);
         match field {
             Field::EventType => Some(Value::Text(&event.event_type)),
             Field::EventAmount => event.amount.map(Value::Integer),
@@ -93,6 +136,25 @@ impl<'a> Facts<'a> {
             Field::AktvatorGroup => text(&self.aktvator.group),
             Field::AktvatorTags => Some(Value::Texts(&self.aktvator.tags)),
             Field::AktvatorJoinedAt => Some(Value::Time(self.aktvator.joined_at_ms)),
+            Field::LinkId => self.attribution.link.map(|link| Value::Id(link.to_u128())),
+            Field::ClickAgeSeconds => {
+                let (_, clicked_at_ms) = conversion.click?;
+                let age_ms = conversion.occurred_at_ms.checked_sub(clicked_at_ms)?;
+                Some(Value::Integer(age_ms.div_euclid(1_000)))
+            }
+            Field::CustomerAgeDays => {
+                let first_ms = self.past.value(Metric::CustomerFirstSeenAt)?;
+                let age_ms = conversion.occurred_at_ms.checked_sub(first_ms)?;
+                Some(Value::Integer(age_ms.div_euclid(DAY_MS)))
+            }
+            Field::Past(metric @ Metric::CustomerFirstSeenAt) => {
+                self.past.value(*metric).map(Value::Time)
+            }
+            Field::Past(metric) => self.past.value(*metric).map(Value::Integer),
+            Field::ItemSku => text(&item?.sku),
+            Field::ItemCategory => text(&item?.category),
+            Field::ItemAmount => item?.amount.map(Value::Integer),
+            Field::ItemQuantity => item?.quantity.map(Value::Integer),
         }
     }
 }

@@ -33,8 +33,16 @@ pub enum Key {
     Event(Scope, ConversionEventId),
     /// A reward.
     Reward(Scope, RewardId),
-    /// How much of a cap is used.
+    /// How much of a cap is used, or what a metric stands at.
     Counter(Scope, Slot),
+    /// The same by day, for a rolling window.
+    Days(Scope, Slot),
+    /// Sums over the conversions of a rule with retroactive tiers.
+    Tier(Scope, Slot),
+    /// What a recurring rule has given.
+    Recurring(Scope, Slot),
+    /// To whom a customer (its hash) is bound.
+    Binding(Scope, CampaignId, u128),
     /// Which reward holds a uniqueness slot.
     Unique(Scope, Slot),
     /// What became of a fold command, by its id.
@@ -112,7 +120,15 @@ impl Key {
             Self::Code(_, code) => bytes.extend_from_slice(code.as_bytes()),
             Self::Event(_, id) => bytes.extend_from_slice(&id.to_bytes()),
             Self::Reward(_, id) => bytes.extend_from_slice(&id.to_bytes()),
-            Self::Counter(_, slot) | Self::Unique(_, slot) => slot.encode(bytes),
+            Self::Counter(_, slot)
+            | Self::Days(_, slot)
+            | Self::Tier(_, slot)
+            | Self::Recurring(_, slot)
+            | Self::Unique(_, slot) => slot.encode(bytes),
+            Self::Binding(_, campaign, customer) => {
+                bytes.extend_from_slice(&campaign.to_bytes());
+                bytes.extend_from_slice(&customer.to_be_bytes());
+            }
             Self::Command(_, id) => bytes.extend_from_slice(&id.to_be_bytes()),
             Self::Wallet(_) | Self::Lists(_) | Self::Continuations => {}
             Self::Hold(_, place) => bytes.extend_from_slice(&place.to_be_bytes()),
@@ -157,6 +173,10 @@ impl Key {
             | Self::Event(scope, _)
             | Self::Reward(scope, _)
             | Self::Counter(scope, _)
+            | Self::Days(scope, _)
+            | Self::Tier(scope, _)
+            | Self::Recurring(scope, _)
+            | Self::Binding(scope, _, _)
             | Self::Unique(scope, _)
             | Self::Command(scope, _)
             | Self::Wallet(scope)
@@ -181,6 +201,10 @@ impl Key {
             Self::Event(..) => kind::EVENT,
             Self::Reward(..) => kind::REWARD,
             Self::Counter(..) => kind::COUNTER,
+            Self::Days(..) => kind::DAYS,
+            Self::Tier(..) => kind::TIER,
+            Self::Recurring(..) => kind::RECURRING,
+            Self::Binding(..) => kind::BINDING,
             Self::Unique(..) => kind::UNIQUE,
             Self::Command(..) => kind::COMMAND,
             Self::Wallet(..) => kind::WALLET,
@@ -213,7 +237,14 @@ impl Hash for Key {
             Self::Code(_, code) => state.write(code.as_bytes()),
             Self::Event(_, id) => state.write_u64(id.to_u128() as u64),
             Self::Reward(_, id) => state.write_u64(id.to_u128() as u64),
-            Self::Counter(_, slot) | Self::Unique(_, slot) => {
+            Self::Binding(_, campaign, customer) => {
+                state.write_u64(campaign.to_u128() as u64 ^ *customer as u64);
+            }
+            Self::Counter(_, slot)
+            | Self::Days(_, slot)
+            | Self::Tier(_, slot)
+            | Self::Recurring(_, slot)
+            | Self::Unique(_, slot) => {
                 state.write_u64(slot.of as u64 ^ slot.campaign.to_u128() as u64);
                 state.write_u64(slot.subject as u64 ^ ((slot.bucket.index as u64) << 32));
             }
@@ -257,6 +288,10 @@ mod kind {
     pub(super) const WALLET: u8 = 21;
     pub(super) const HOLD: u8 = 22;
     pub(super) const LISTS: u8 = 23;
+    pub(super) const DAYS: u8 = 24;
+    pub(super) const TIER: u8 = 25;
+    pub(super) const RECURRING: u8 = 26;
+    pub(super) const BINDING: u8 = 27;
     pub(super) const EVENT_INDEX: u8 = 32;
     pub(super) const REWARD_INDEX: u8 = 33;
     pub(super) const LEDGER: u8 = 34;

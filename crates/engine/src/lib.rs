@@ -9,7 +9,7 @@
 //!
 //! Start reading at [`fold`], then `conversion` for what an event changes and `command` for everything that
 //! is not an event; [`rulebook`] for what rules may say, `resolve` and `attribution` for whose an event is,
-//! `judge` for what it earns, `cap`, `amount` and `wallet` for the arithmetic.
+//! `judge` and `reward` for what it earns, `amount`, `tier`, `cap` and `wallet` for the arithmetic.
 
 pub mod admission;
 pub mod calendar;
@@ -21,6 +21,7 @@ pub mod row;
 pub mod rulebook;
 pub mod schedule;
 
+mod active;
 mod amount;
 mod attribution;
 mod books;
@@ -29,12 +30,17 @@ mod claim;
 mod command;
 mod condition;
 mod conversion;
+mod counter;
 mod decimal;
 mod facts;
 mod judge;
 mod known;
 mod lookup;
+mod metric;
+mod recurring;
 mod resolve;
+mod reward;
+mod tier;
 mod wallet;
 
 /// A decision's figures as lines of text.

@@ -108,7 +108,8 @@ typed! {
     event: Event => Box<proto::EventRow>;
     reward: Reward => Box<proto::RewardRow>;
     counter: Counter => i64;
-    unique: Unique => proto::UniqueRow;
+    recurring: Recurring => proto::RecurringRow;
+    binding: Binding => proto::BindingRow;
     command: Command => proto::CommandRow;
     wallet: Wallet => proto::WalletRow;
     hold: Hold => proto::HoldRow;

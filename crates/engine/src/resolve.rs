@@ -8,13 +8,14 @@ use schemas::id::{CampaignId, GigId};
 use schemas::proto;
 
 use crate::amount::in_currency;
-use crate::attribution::{Attribution, Named};
+use crate::attribution::{Attribution, Named, by_customer, with_bound};
 use crate::decision::Code;
 use crate::entry::{CLOCK_SKEW_MAX_MS, Conversion, Entry};
 use crate::facts::Facts;
 use crate::key::Key;
 use crate::lookup::{Lookup, Stop};
-use crate::rulebook::Rulebook;
+use crate::metric::Past;
+use crate::rulebook::{AttributionTerms, Binding, Rulebook};
 
 /// How far the way went: what a decision records even of a refused event.
 #[derive(Default)]
@@ -32,6 +33,7 @@ pub(crate) fn resolve<'a>(
     look: &mut Lookup<'a, '_>,
     entry: &Entry,
     event: &'a Conversion,
+    now_ms: i64,
     trail: &mut Trail<'a>,
 ) -> Result<Facts<'a>, Stop> {
     let scope = entry.scope;
@@ -55,7 +57,10 @@ pub(crate) fn resolve<'a>(
     let (version, rulebook) = terrain.rulebook(look, entry)?;
     trail.rulebook_version = Some(version);
     in_time(event, entry.accepted_at_ms, rulebook)?;
-    let attribution = named.resolve(event, terrain.id, rulebook.attribution, &mut trail.notes)?;
+    let terms = rulebook.attribution;
+    let bound = bound(look, entry, event, terrain.id, terms)?;
+    let named = named.resolve(event, terrain.id, terms, &mut trail.notes);
+    let attribution = with_bound(named, bound, terms, &mut trail.notes)?;
     trail.attribution = Some(attribution);
     // Before the aktvator's standing, so that whatever is counted of a later refusal is in the
     // rulebook's currency.
@@ -66,16 +71,37 @@ pub(crate) fn resolve<'a>(
     if aktvator.status != "approved" {
         return Err(Stop::Refused(Code::NotEligible, "aktvator.status"));
     }
-    Ok(Facts {
+    let mut facts = Facts {
         scope,
         conversion: event,
         campaign: terrain.id,
         gig,
+        attribution,
         aktvator_id: attribution.aktvator,
         aktvator,
         rulebook,
+        version,
+        accepted_at_ms: entry.accepted_at_ms,
+        now_ms,
         date: OnceCell::new(),
-    })
+        past: Past::default(),
+    };
+    facts.past = Past::look_up(look, &facts)?;
+    Ok(facts)
+}
+
+/// Whom the event's customer is bound to, if the rulebook binds customers.
+fn bound<'a>(
+    look: &mut Lookup<'a, '_>,
+    entry: &Entry,
+    event: &Conversion,
+    campaign: CampaignId,
+    terms: AttributionTerms,
+) -> Result<Option<Attribution<'a>>, Stop> {
+    let customer = event.customer().filter(|_| terms.binding != Binding::None);
+    let Some(customer) = customer else { return Ok(None) };
+    let row = look.binding(Key::Binding(entry.scope, campaign, customer))?;
+    Ok(row.and_then(|row| by_customer(campaign, row)))
 }
 
 /// Neither a campaign, nor a key that implies one.

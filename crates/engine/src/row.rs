@@ -32,6 +32,14 @@ pub enum Row {
     Reward(Box<proto::RewardRow>),
     /// Under [`Key::Counter`]: minor units of the rulebook's currency, or a count.
     Counter(i64),
+    /// Under [`Key::Days`].
+    Days(proto::DaysRow),
+    /// Under [`Key::Tier`].
+    Tier(proto::TierRow),
+    /// Under [`Key::Recurring`].
+    Recurring(proto::RecurringRow),
+    /// Under [`Key::Binding`].
+    Binding(proto::BindingRow),
     /// Under [`Key::Unique`].
     Unique(proto::UniqueRow),
     /// Under [`Key::Command`].
@@ -94,6 +102,10 @@ impl Row {
             Self::Event(row) => add(&**row, bytes),
             Self::Reward(row) => add(&**row, bytes),
             Self::Counter(value) => add(&proto::CounterRow { value: *value }, bytes),
+            Self::Days(row) => add(row, bytes),
+            Self::Tier(row) => add(row, bytes),
+            Self::Recurring(row) => add(row, bytes),
+            Self::Binding(row) => add(row, bytes),
             Self::Unique(row) => add(row, bytes),
             Self::Command(row) => add(row, bytes),
             Self::Wallet(row) => add(row, bytes),
@@ -130,6 +142,10 @@ impl Row {
             Key::Counter(..) => {
                 Self::Counter(message::<proto::CounterRow>("counter", bytes)?.value)
             }
+            Key::Days(..) => Self::Days(message("days", bytes)?),
+            Key::Tier(..) => Self::Tier(message("tier", bytes)?),
+            Key::Recurring(..) => Self::Recurring(message("recurring", bytes)?),
+            Key::Binding(..) => Self::Binding(message("binding", bytes)?),
             Key::Unique(..) => Self::Unique(message("unique", bytes)?),
             Key::Command(..) => Self::Command(message("command", bytes)?),
             Key::Wallet(..) => Self::Wallet(message("wallet", bytes)?),

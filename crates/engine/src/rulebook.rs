@@ -1,7 +1,11 @@
 //! A campaign's rules, validated and compiled: what `domain.md` 4.2 writes, as far as it is built.
 
+mod cap_syntax;
 mod condition_syntax;
+mod price_syntax;
 mod syntax;
+mod test_syntax;
+mod time_syntax;
 
 use bytes::Bytes;
 use jiff::tz::TimeZone;
@@ -10,12 +14,17 @@ use schemas::hash::hash128;
 use schemas::id::GigId;
 use schemas::money::Currency;
 
+use crate::active::Active;
 use crate::amount::Formula;
 use crate::calendar::{LocalDate, Period};
-use crate::cap::Cap;
+use crate::cap::{Cap, pair};
 use crate::condition::Condition;
+use crate::counter;
 use crate::facts::Facts;
 use crate::key::{Key, Slot};
+use crate::metric::Metric;
+use crate::recurring::Recurring;
+use crate::tier::Tiers;
 
 /// Rules per rulebook.
 pub const RULES_MAX: usize = 100;
@@ -27,6 +36,12 @@ pub const CONDITION_DEPTH_MAX: usize = 4;
 pub const CONDITION_LEAVES_MAX: usize = 50;
 /// Items of a list to compare with.
 pub const LITERALS_MAX: usize = 1_000;
+/// Tiers of one reward.
+pub const TIERS_MAX: usize = 50;
+/// Weekly windows of one rule.
+pub const HOURS_MAX: usize = 50;
+/// Days of a rolling window.
+pub const ROLLING_DAYS_MAX: u16 = 366;
 
 /// One version of a campaign's rules. Two are equal where their JSON is.
 #[derive(Clone, Debug)]
@@ -35,6 +50,11 @@ pub struct Rulebook {
     pub(crate) zone: TimeZone,
     pub(crate) attribution: AttributionTerms,
     pub(crate) late_event_max_ms: i64,
+    pub(crate) combine: Combine,
+    /// A reward that finds no funds is held until there are some, not refused.
+    pub(crate) may_wait: bool,
+    /// What conditions ask for of the past, each once.
+    pub(crate) asked: Vec<Metric>,
     /// In the order they are tried: by priority, then key.
     pub(crate) rules: Vec<Rule>,
     /// The JSON it was compiled from.
@@ -46,20 +66,56 @@ pub struct Rulebook {
 pub(crate) struct AttributionTerms {
     pub(crate) lookback_ms: i64,
     pub(crate) code_beats_click: bool,
+    pub(crate) binding: Binding,
+}
+
+/// Whether a customer stays with the aktvator that brought it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// Every event stands alone.
+    None,
+    /// The first rewarded event binds for good.
+    FirstConversion,
+    /// Every event that names somebody binds anew.
+    LastTouch,
+}
+
+/// What is made of several rules that match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Combine {
+    /// The first decides.
+    FirstMatch,
+    /// The one that gives the most for the event, before caps.
+    Best,
+    /// Each gives its reward.
+    Sum,
+}
+
+/// How a rule comes to its amount.
+#[derive(Clone, Debug)]
+pub(crate) enum Price {
+    /// From the event alone.
+    Plain(Formula),
+    /// By how much went before.
+    Tiered(Tiers),
 }
 
 /// One rule. Disabled rules are not compiled.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) key: String,
+    /// Hash of the key.
+    pub(crate) id: u128,
     /// Empty means any.
     pub(crate) event_types: Vec<String>,
     /// Empty means any.
     pub(crate) gigs: Vec<GigId>,
+    pub(crate) active: Active,
     pub(crate) eligibility: Condition,
     pub(crate) when: Condition,
-    pub(crate) reward: Formula,
+    pub(crate) price: Price,
     pub(crate) uniqueness: Option<Uniqueness>,
+    pub(crate) recurring: Option<Recurring>,
     /// The rule's own and the rulebook's, by key.
     pub(crate) caps: Vec<Cap>,
 }
@@ -140,6 +196,13 @@ impl Rule {
         (self.event_types.is_empty() || self.event_types.contains(event_type))
             && (self.gigs.is_empty() || self.gigs.contains(&facts.gig))
     }
+
+    pub(crate) fn tiers(&self) -> Option<&Tiers> {
+        match &self.price {
+            Price::Plain(_) => None,
+            Price::Tiered(tiers) => Some(tiers),
+        }
+    }
 }
 
 impl Uniqueness {
@@ -158,15 +221,13 @@ impl Uniqueness {
             (false, false) => 0,
             (false, true) => aktvator,
             (true, false) => facts.conversion.customer()?,
-            (true, true) => {
-                let customer = facts.conversion.customer()?;
-                hash128("pair", &[&customer.to_be_bytes(), &aktvator.to_be_bytes()])
-            }
+            (true, true) => pair(facts.conversion.customer()?, aktvator),
         };
+        if let Period::Rolling(_) = self.window {
+            return Some(counter::key(facts, self.of, self.window, subject));
+        }
         let bucket = facts.bucket(self.window);
-        Some(Key::Unique(
-            facts.scope,
-            Slot { campaign: facts.campaign, of: self.of, bucket, subject },
-        ))
+        let slot = Slot { campaign: facts.campaign, of: self.of, bucket, subject };
+        Some(Key::Unique(facts.scope, slot))
     }
 }

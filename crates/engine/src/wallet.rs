@@ -18,23 +18,47 @@ pub(crate) enum Funding {
     Held,
 }
 
-/// How a reward of `amount` would be paid for, or why it cannot be made at all.
-pub(crate) fn funding(
-    wallet: Option<&proto::WalletRow>,
-    currency: Currency,
-    amount: i64,
-) -> Result<Funding, (Code, &'static str)> {
-    let Some(wallet) = wallet else { return Ok(Funding::Held) };
-    if wallet.currency != currency.as_str() {
-        return Err((Code::CurrencyMismatch, "wallet"));
+/// What a wallet can still pay for while an event is judged.
+pub(crate) struct Purse<'a> {
+    /// Of the wallet; `None` where there is none yet.
+    currency: Option<&'a str>,
+    available: i64,
+    held: i64,
+    /// A reward waits for funds already.
+    is_queued: bool,
+}
+
+impl<'a> Purse<'a> {
+    pub(crate) fn of(wallet: Option<&'a proto::WalletRow>) -> Self {
+        Self {
+            currency: wallet.map(|wallet| wallet.currency.as_str()),
+            available: wallet.map_or(0, |wallet| wallet.available),
+            held: wallet.map_or(0, |wallet| wallet.held),
+            is_queued: wallet.is_some_and(|wallet| wallet.hold_first != wallet.hold_next),
+        }
     }
-    let nobody_waits = wallet.hold_first == wallet.hold_next;
-    if nobody_waits && wallet.available >= amount {
-        return Ok(Funding::Reserved);
-    }
-    match wallet.held.checked_add(amount) {
-        Some(_) => Ok(Funding::Held),
-        None => Err((Code::InsufficientFunds, "held_total")),
+
+    /// Pays a reward of `amount`, or says why it cannot be made at all: where `may_wait` is false, because
+    /// the funds are not there.
+    pub(crate) fn pay(
+        &mut self,
+        currency: Currency,
+        amount: i64,
+        may_wait: bool,
+    ) -> Result<Funding, (Code, &'static str)> {
+        if self.currency.is_some_and(|known| known != currency.as_str()) {
+            return Err((Code::CurrencyMismatch, "wallet"));
+        }
+        if !self.is_queued && self.available >= amount {
+            self.available -= amount;
+            return Ok(Funding::Reserved);
+        }
+        if !may_wait {
+            return Err((Code::InsufficientFunds, "wallet"));
+        }
+        self.held = self.held.checked_add(amount).ok_or((Code::InsufficientFunds, "held_total"))?;
+        self.is_queued = true;
+        Ok(Funding::Held)
     }
 }
 

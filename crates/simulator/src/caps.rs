@@ -6,7 +6,9 @@ use engine::Key;
 use prost::Message;
 use schemas::id::ConversionEventId;
 use schemas::partition::Scope;
-use schemas::proto::{CapScope, CapUse, Decision, EventRow, Record, record::Body};
+use schemas::proto::{
+    CapPeriod, CapScope, CapUse, Decision, EventRow, Record, RuleDecision, record::Body,
+};
 
 use crate::invariant::{Checked, Invariant, ensure};
 use crate::ledger::scan;
@@ -28,8 +30,8 @@ pub(crate) async fn hold(found: &Found, scope: Scope) -> Checked {
         let record = Record::decode(row.record.clone()).map_err(unreadable)?;
         let decision = row.decision.unwrap_or_default();
         let rewarded = decision.rules.iter().filter(|rule| rule.reward_id.is_some());
-        for cap in rewarded.flat_map(|rule| &rule.caps) {
-            let Some(counted) = counted(&decision, &record, cap) else { continue };
+        for (rule, cap) in rewarded.flat_map(|rule| rule.caps.iter().map(move |cap| (rule, cap))) {
+            let Some(counted) = counted(&decision, &record, rule, cap) else { continue };
             let used = used.entry(counted).or_default();
             ensure(cap.used_before == *used, Invariant::C1, || {
                 format!("{scope}: {cap:?} stood at {used} when {:?} was decided", row.offset)
@@ -41,17 +43,31 @@ pub(crate) async fn hold(found: &Found, scope: Scope) -> Checked {
     Ok(())
 }
 
-/// Nothing for a cap per customer of an event without one: it counts for itself.
-fn counted(decision: &Decision, record: &Record, cap: &CapUse) -> Option<Counted> {
+/// Nothing for a cap per customer of an event without one, which counts for itself, and for one of a rolling
+/// window, whose days the model has.
+fn counted(
+    decision: &Decision,
+    record: &Record,
+    rule: &RuleDecision,
+    cap: &CapUse,
+) -> Option<Counted> {
+    if cap.period() == CapPeriod::Rolling {
+        return None;
+    }
+    let customer = || match record.body.as_ref()? {
+        Body::Conversion(event) => event.customer.as_ref()?.id.clone(),
+        _ => None,
+    };
     let within = match cap.scope() {
         CapScope::Aktvator => format!("{:?}", decision.aktvator_id),
-        CapScope::Customer => match record.body.as_ref()? {
-            Body::Conversion(event) => event.customer.as_ref()?.id.clone()?,
-            _ => return None,
-        },
-        CapScope::Campaign | CapScope::Unspecified => String::new(),
+        CapScope::Customer => customer()?,
+        CapScope::AktvatorCustomer => format!("{:?} {}", decision.aktvator_id, customer()?),
+        CapScope::Rule => rule.rule_key.clone(),
+        CapScope::Gig => format!("{:?}", decision.gig_id),
+        CapScope::Link => format!("{:?}", decision.link_id),
+        CapScope::Campaign | CapScope::Group | CapScope::Unspecified => String::new(),
     };
     let campaign = decision.campaign_id.clone().unwrap_or_default().to_vec();
-    let key = format!("{} {:?} {:?}", cap.key, cap.metric(), cap.period());
+    let key = format!("{} {:?} {:?} {:?}", cap.key, cap.scope(), cap.metric(), cap.period());
     Some((campaign, key, cap.bucket, within))
 }

@@ -7,16 +7,19 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 use schemas::fault::Fault;
+use schemas::hash::hash128;
 use schemas::id::GigId;
 use schemas::input::Fields;
 use schemas::money::Currency;
 use serde_json::Value;
 
+use super::cap_syntax::{Unique, caps, uniqueness};
 use super::condition_syntax::Conditions;
-use super::{AttributionTerms, CAPS_MAX, RULES_MAX, Rule, Rulebook, Uniqueness};
-use crate::amount::Formula;
-use crate::calendar::Period;
-use crate::cap::{Cap, CapMetric, CapScope, OnExceed};
+use super::price_syntax::price;
+use super::time_syntax::{active, may_recur, recurring};
+use super::{AttributionTerms, Binding, Combine, RULES_MAX, Rule, Rulebook};
+use crate::cap::Cap;
+use crate::metric::Metric;
 
 const DAY_MS: i64 = 86_400_000;
 /// Bytes of a rule's or cap's key.
@@ -30,8 +33,6 @@ const DAYS_MAX: i64 = 36_500;
 /// The priority of a rule that names none; lower is tried first.
 const PRIORITY_DEFAULT: i64 = 100;
 const PRIORITY: RangeInclusive<i64> = -1_000_000..=1_000_000;
-const BPS: RangeInclusive<i64> = 0..=50_000;
-const MINOR_UNITS: RangeInclusive<i64> = 0..=i64::MAX;
 
 /// Reads the whole rulebook. `None` for `expected` takes any currency.
 pub(super) fn rulebook(value: &Value, expected: Option<Currency>) -> Result<Rulebook, Vec<Fault>> {
@@ -48,16 +49,37 @@ fn read(value: &Value, expected: Option<Currency>, faults: &mut Vec<Fault>) -> O
     let mut fields = Fields::of(value, "", faults);
     let currency = currency(&mut fields, expected);
     let zone = zone(&mut fields);
-    only(&mut fields, "combine", "first_match", &["best", "sum"]);
+    let combine = fields.optional_choice("combine", &COMBINE).unwrap_or(Combine::FirstMatch);
     let (attribution, late_event_max_ms) = attribution(&mut fields);
     fx(&mut fields);
-    funding(&mut fields);
+    let may_wait = funding(&mut fields);
     let shared = Shared { uniqueness: uniqueness(&mut fields), caps: caps(&mut fields) };
     let rules = rules(&mut fields, &shared);
     fields.finish();
     let (currency, zone) = (currency?, zone?);
     let source = Bytes::from(serde_json::to_vec(value).ok()?);
-    Some(Rulebook { currency, zone, attribution, late_event_max_ms, rules, source })
+    let asked = asked(&rules);
+    Some(Rulebook {
+        currency,
+        zone,
+        attribution,
+        late_event_max_ms,
+        combine,
+        may_wait,
+        asked,
+        rules,
+        source,
+    })
+}
+
+/// What the conditions of all rules ask for of the past.
+fn asked(rules: &[Rule]) -> Vec<Metric> {
+    let mut asked = Vec::new();
+    for rule in rules {
+        rule.eligibility.asks(&mut asked);
+        rule.when.asks(&mut asked);
+    }
+    asked
 }
 
 /// What the rulebook says for all of its rules.
@@ -65,6 +87,14 @@ struct Shared {
     uniqueness: Option<Unique>,
     caps: Vec<Cap>,
 }
+
+const COMBINE: [(&str, Combine); 3] =
+    [("first_match", Combine::FirstMatch), ("best", Combine::Best), ("sum", Combine::Sum)];
+const BINDING: [(&str, Binding); 3] = [
+    ("none", Binding::None),
+    ("first_conversion", Binding::FirstConversion),
+    ("last_touch", Binding::LastTouch),
+];
 
 fn currency(fields: &mut Fields<'_, '_>, expected: Option<Currency>) -> Option<Currency> {
     let currency = fields.parsed::<Currency>("currency")?;
@@ -89,7 +119,7 @@ fn zone(fields: &mut Fields<'_, '_>) -> Option<TimeZone> {
 }
 
 /// Member `name` may be absent or `built`; `planned` choices are refused by name.
-fn only(fields: &mut Fields<'_, '_>, name: &'static str, built: &str, planned: &[&str]) {
+pub(super) fn only(fields: &mut Fields<'_, '_>, name: &'static str, built: &str, planned: &[&str]) {
     let Some(value) = fields.optional(name) else { return };
     match value.as_str() {
         Some(text) if text == built => {}
@@ -102,9 +132,10 @@ fn only(fields: &mut Fields<'_, '_>, name: &'static str, built: &str, planned: &
 
 fn attribution(fields: &mut Fields<'_, '_>) -> (AttributionTerms, i64) {
     let (mut lookback, mut code_beats_click, mut late) = (None, None, None);
+    let mut binding = None;
     nested(fields, "attribution", |terms| {
         only(terms, "model", "last_click", &["first_click"]);
-        only(terms, "customerBinding", "none", &["first_conversion", "last_touch"]);
+        binding = terms.optional_choice("customerBinding", &BINDING);
         zero(terms, "minSeconds");
         lookback = terms.optional_integer("lookbackDays", 0..=DAYS_MAX);
         code_beats_click = terms.optional_bool("codeBeatsClick");
@@ -113,12 +144,17 @@ fn attribution(fields: &mut Fields<'_, '_>) -> (AttributionTerms, i64) {
     let terms = AttributionTerms {
         lookback_ms: lookback.unwrap_or(LOOKBACK_DAYS_DEFAULT) * DAY_MS,
         code_beats_click: code_beats_click.unwrap_or(true),
+        binding: binding.unwrap_or(Binding::None),
     };
     (terms, late.unwrap_or(LATE_EVENT_DAYS_DEFAULT) * DAY_MS)
 }
 
 /// Reads the object under `name`, if it is there, with `body`; then nothing else may be in it.
-fn nested(fields: &mut Fields<'_, '_>, name: &'static str, body: impl FnOnce(&mut Fields<'_, '_>)) {
+pub(super) fn nested<'v>(
+    fields: &mut Fields<'v, '_>,
+    name: &'static str,
+    body: impl FnOnce(&mut Fields<'v, '_>),
+) {
     let Some(value) = fields.optional(name) else { return };
     let path = fields.pointer(name);
     let mut inner = Fields::of(value, path, fields.faults());
@@ -141,159 +177,14 @@ fn fx(fields: &mut Fields<'_, '_>) {
     });
 }
 
-fn funding(fields: &mut Fields<'_, '_>) {
+/// May a reward that finds no funds wait for them?
+fn funding(fields: &mut Fields<'_, '_>) -> bool {
+    let mut may_wait = None;
     nested(fields, "funding", |funding| {
         only(funding, "reserveAt", "created", &["approved"]);
-        only(funding, "onInsufficient", "hold", &["reject"]);
+        may_wait = funding.optional_choice("onInsufficient", &[("hold", true), ("reject", false)]);
     });
-}
-
-/// A `uniqueness` block as written. With `per_event` the claim on the idempotency key is enough.
-struct Unique {
-    rule: bool,
-    customer: bool,
-    aktvator: bool,
-    per_event: bool,
-    window: Period,
-}
-
-fn uniqueness(fields: &mut Fields<'_, '_>) -> Option<Unique> {
-    let mut read = None;
-    nested(fields, "uniqueness", |unique| {
-        if unique.optional("scope").is_none() {
-            unique.fault("scope", "required", "is required");
-        }
-        let names = unique.optional_texts("scope", 1..=8, 1..=32).unwrap_or_default();
-        for name in &names {
-            match *name {
-                "event" | "customer" | "aktvator" | "rule" => {}
-                _ => unique.fault(
-                    "scope",
-                    "invalid_choice",
-                    "must hold some of: event, customer, aktvator, rule",
-                ),
-            }
-        }
-        let window = period(unique, "window");
-        let has = |wanted| names.contains(&wanted);
-        read = Some(Unique {
-            rule: has("rule"),
-            customer: has("customer"),
-            aktvator: has("aktvator"),
-            per_event: has("event"),
-            window,
-        });
-    });
-    read
-}
-
-impl Unique {
-    fn of_rule(&self, key: &str) -> Option<Uniqueness> {
-        let rule_key = if self.rule { key } else { "" };
-        (!self.per_event)
-            .then(|| Uniqueness::new(rule_key, self.customer, self.aktvator, self.window))
-    }
-}
-
-/// A period; lifetime where it is absent, or where a fault was noted.
-fn period(fields: &mut Fields<'_, '_>, name: &'static str) -> Period {
-    let Some(value) = fields.optional(name) else { return Period::Lifetime };
-    match value.as_str() {
-        Some("lifetime") => return Period::Lifetime,
-        Some("day") => return Period::Day,
-        Some("month") => return Period::Month,
-        Some(later @ ("week" | "quarter" | "year")) => {
-            fields.fault(name, "not_supported", format!("`{later}` is not supported yet"));
-        }
-        Some(rolling) if rolling.starts_with("rolling:") => {
-            fields.fault(name, "not_supported", "rolling windows are not supported yet");
-        }
-        _ => fields.fault(name, "invalid_choice", "must be one of: lifetime, day, month"),
-    }
-    Period::Lifetime
-}
-
-fn caps(fields: &mut Fields<'_, '_>) -> Vec<Cap> {
-    let items = fields.optional_array("caps", 0..=CAPS_MAX).unwrap_or_default();
-    items.into_iter().filter_map(|(path, value)| cap(path, value, fields.faults())).collect()
-}
-
-fn cap(path: String, value: &Value, faults: &mut Vec<Fault>) -> Option<Cap> {
-    let mut fields = Fields::of(value, path, faults);
-    let key = key(&mut fields);
-    let scope = cap_scope(&mut fields);
-    let metric = cap_metric(&mut fields);
-    let period = period(&mut fields, "period");
-    let limit = fields.integer("limit", 1..=i64::MAX);
-    let on_exceed = on_exceed(&mut fields, metric);
-    fields.finish();
-    Some(Cap::new(key?, scope?, metric?, period, limit?, on_exceed))
-}
-
-/// Letters, digits, `_`, `-` and `.`: keys stand in codes, rows and URLs.
-fn key(fields: &mut Fields<'_, '_>) -> Option<String> {
-    let text = fields.text("key", KEY_LEN)?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if !text.chars().all(plain) {
-        fields.fault("key", "invalid_format", "may hold letters, digits, `_`, `-` and `.`");
-        return None;
-    }
-    Some(text.to_owned())
-}
-
-fn cap_scope(fields: &mut Fields<'_, '_>) -> Option<CapScope> {
-    let value = fields.required("scope")?;
-    match value.as_str() {
-        Some("campaign") => return Some(CapScope::Campaign),
-        Some("aktvator") => return Some(CapScope::Aktvator),
-        Some("customer") => return Some(CapScope::Customer),
-        Some(later @ ("rule" | "gig" | "link" | "aktvator_customer")) => {
-            fields.fault("scope", "not_supported", format!("`{later}` is not supported yet"));
-        }
-        Some(group) if group.starts_with("group:") => {
-            fields.fault("scope", "not_supported", "caps per group are not supported yet");
-        }
-        _ => {
-            let message = "must be one of: campaign, aktvator, customer";
-            fields.fault("scope", "invalid_choice", message);
-        }
-    }
-    None
-}
-
-fn cap_metric(fields: &mut Fields<'_, '_>) -> Option<CapMetric> {
-    let value = fields.required("metric")?;
-    match value.as_str() {
-        Some("amount") => return Some(CapMetric::Amount),
-        Some("count") => return Some(CapMetric::Count),
-        Some("units") => fields.fault("metric", "not_supported", "`units` is not supported yet"),
-        _ => fields.fault("metric", "invalid_choice", "must be one of: amount, count"),
-    }
-    None
-}
-
-fn on_exceed(fields: &mut Fields<'_, '_>, metric: Option<CapMetric>) -> OnExceed {
-    let payable_min = fields.optional_integer("minPayable", 1..=i64::MAX);
-    let clips = match fields.optional("onExceed").map(Value::as_str) {
-        None | Some(Some("clip")) => true,
-        Some(Some("reject")) => false,
-        Some(Some("defer")) => {
-            fields.fault("onExceed", "not_supported", "`defer` is not supported yet");
-            false
-        }
-        Some(_) => {
-            fields.fault("onExceed", "invalid_choice", "must be one of: clip, reject");
-            false
-        }
-    };
-    if payable_min.is_some() && (!clips || metric == Some(CapMetric::Count)) {
-        let message = "is for caps on amounts that clip";
-        fields.fault("minPayable", "contradiction", message);
-    }
-    match clips {
-        true => OnExceed::Clip { payable_min: payable_min.unwrap_or(1) },
-        false => OnExceed::Reject,
-    }
+    may_wait.unwrap_or(true)
 }
 
 fn rules(fields: &mut Fields<'_, '_>, shared: &Shared) -> Vec<Rule> {
@@ -345,23 +236,40 @@ fn rule(path: String, value: &Value, shared: &Shared, faults: &mut Vec<Fault>) -
     let enabled = fields.optional_bool("enabled").unwrap_or(true);
     let priority = fields.optional_integer("priority", PRIORITY).unwrap_or(PRIORITY_DEFAULT);
     let (event_types, gigs) = on(&mut fields);
-    fields.unsupported("active");
+    let active = active(&mut fields);
     let mut conditions = Conditions::new();
     let eligibility = conditions.read(&mut fields, "eligibility");
     let when = conditions.read(&mut fields, "when");
-    let reward = reward(&mut fields);
+    let price = price(&mut fields, &mut conditions);
     let own = uniqueness(&mut fields);
-    fields.unsupported("recurring");
+    let recurring = recurring(&mut fields);
     let own_caps = caps(&mut fields);
     hold(&mut fields);
     fields.unsupported("reversal");
-    fields.finish();
-    let key = key?;
-    let uniqueness = own.as_ref().or(shared.uniqueness.as_ref()).and_then(|u| u.of_rule(&key));
+    let unique = own.as_ref().or(shared.uniqueness.as_ref());
     let mut caps: Vec<Cap> = own_caps.iter().chain(&shared.caps).cloned().collect();
     caps.sort_by(|a, b| a.key.cmp(&b.key));
-    let (eligibility, when, reward) = (eligibility?, when?, reward?);
-    let rule = Rule { key, event_types, gigs, eligibility, when, reward, uniqueness, caps };
+    if let Some(recurring) = recurring {
+        may_recur(&mut fields, recurring, unique, &caps);
+    }
+    fields.finish();
+    let key = key?;
+    let uniqueness = unique.and_then(|unique| unique.of_rule(&key));
+    let (eligibility, when, price) = (eligibility?, when?, price?);
+    let id = hash128("rule", &[key.as_bytes()]);
+    let rule = Rule {
+        key,
+        id,
+        event_types,
+        gigs,
+        active,
+        eligibility,
+        when,
+        price,
+        uniqueness,
+        recurring,
+        caps,
+    };
     Some(ReadRule { rule, own_caps, enabled, priority })
 }
 
@@ -380,56 +288,6 @@ fn on(fields: &mut Fields<'_, '_>) -> (Vec<String>, Vec<GigId>) {
     (event_types, gigs)
 }
 
-fn reward(fields: &mut Fields<'_, '_>) -> Option<Formula> {
-    let value = fields.required("reward")?;
-    let path = fields.pointer("reward");
-    let mut reward = Fields::of(value, path, fields.faults());
-    let kind = reward.required("type")?;
-    let formula = match kind.as_str() {
-        Some("flat") => flat(&mut reward),
-        Some("percent") => percent(&mut reward),
-        Some("tiered") => {
-            reward.fault("type", "not_supported", "`tiered` is not supported yet");
-            // What else it has cannot be judged.
-            return None;
-        }
-        _ => {
-            reward.fault("type", "invalid_choice", "must be one of: flat, percent");
-            return None;
-        }
-    };
-    reward.finish();
-    formula
-}
-
-fn flat(reward: &mut Fields<'_, '_>) -> Option<Formula> {
-    let amount = reward.integer("amount", MINOR_UNITS);
-    let per_unit = reward.optional_bool("perUnit").unwrap_or(false);
-    let units_max = reward.optional_integer("maxUnits", 1..=i64::MAX);
-    if units_max.is_some() && !per_unit {
-        reward.fault("maxUnits", "contradiction", "is for rewards with `perUnit`");
-    }
-    let amount = amount?;
-    Some(match per_unit {
-        true => Formula::PerUnit { amount, units_max },
-        false => Formula::Flat { amount },
-    })
-}
-
-fn percent(reward: &mut Fields<'_, '_>) -> Option<Formula> {
-    let bps = reward.integer("bps", BPS);
-    only(reward, "of", "event.amount", &["items"]);
-    reward.unsupported("itemFilter");
-    let min = reward.optional_integer("min", MINOR_UNITS);
-    let max = reward.optional_integer("max", MINOR_UNITS);
-    if let (Some(min), Some(max)) = (min, max)
-        && min > max
-    {
-        reward.fault("max", "contradiction", "must not be below `min`");
-    }
-    Some(Formula::Percent { bps: bps?, min, max })
-}
-
 fn hold(fields: &mut Fields<'_, '_>) {
     nested(fields, "hold", |hold| {
         zero(hold, "days");
@@ -439,4 +297,15 @@ fn hold(fields: &mut Fields<'_, '_>) {
             hold.fault("manualApproval", "not_supported", message);
         }
     });
+}
+
+/// Letters, digits, `_`, `-` and `.`: keys stand in codes, rows and URLs.
+pub(super) fn key(fields: &mut Fields<'_, '_>) -> Option<String> {
+    let text = fields.text("key", KEY_LEN)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if !text.chars().all(plain) {
+        fields.fault("key", "invalid_format", "may hold letters, digits, `_`, `-` and `.`");
+        return None;
+    }
+    Some(text.to_owned())
 }

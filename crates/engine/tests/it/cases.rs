@@ -39,13 +39,22 @@ macro_rules! script_tables {
 }
 
 script_tables! {
+    active: 10;
     amounts: 20;
     attribution: 20;
+    binding: 8;
     campaigns: 10;
     caps: 20;
     claims: 10;
+    combine: 15;
     funding: 10;
+    items: 15;
     matching: 10;
+    past: 12;
+    periods: 15;
+    recurring: 10;
+    scopes: 15;
+    tiers: 25;
     uniqueness: 10;
     versions: 6;
 }

@@ -59,16 +59,34 @@ fn rules() -> Vec<Value> {
         {"key": "total", "scope": "campaign", "metric": "amount", "limit": TOTAL_MAX},
         {"key": "month", "scope": "aktvator", "metric": "amount", "limit": MONTH_MAX,
             "period": "month"},
-        {"key": "few", "scope": "customer", "metric": "count", "limit": 9, "onExceed": "reject"}
+        {"key": "few", "scope": "customer", "metric": "count", "limit": 9, "onExceed": "reject"},
+        {"key": "pace", "scope": "aktvator_customer", "metric": "amount", "limit": 300, "period": "rolling:4d"}
     ]);
     let percent = json!({"key": "p", "reward": {"type": "percent", "bps": 1_250, "min": 3}});
     let flat = json!({"key": "f", "priority": 1, "reward": {"type": "flat", "amount": 40},
         "when": {"field": "event.amount", "op": "gte", "value": 900}});
+    let tiered = json!({"key": "t", "reward": {"type": "tiered", "metric": "aktvator.revenue",
+        "period": "week", "retroactive": true, "tiers": [
+            {"from": 0, "reward": {"type": "percent", "bps": 500}},
+            {"from": 2_000, "reward": {"type": "percent", "bps": 1_000}},
+            {"from": 5_000, "reward": {"type": "flat", "amount": 200}}]}});
+    let graduated = json!({"key": "g", "when": {"field": "customer.conversions", "op": "lt", "value": 4},
+        "reward": {"type": "tiered", "mode": "graduated", "metric": "aktvator.revenue",
+        "period": "rolling:5d", "tiers": [
+            {"from": 0, "reward": {"type": "percent", "bps": 300}},
+            {"from": 1_500, "reward": {"type": "percent", "bps": 1_700}}]}});
+    let series = json!({"key": "s", "recurring": {"maxCount": 3, "lockTerms": true},
+        "uniqueness": {"scope": ["event"]}, "reward": {"type": "flat", "amount": 9}});
+    let rolling = json!({"scope": ["customer", "rule"], "window": "rolling:3d"});
     let once = json!({"scope": ["customer", "rule"], "window": "day"});
     [
         json!({"rules": [percent]}),
         json!({"rules": [flat, percent]}),
         json!({"rules": [flat, percent], "uniqueness": once}),
+        json!({"rules": [tiered], "attribution": {"customerBinding": "first_conversion"}}),
+        json!({"combine": "sum", "rules": [tiered, flat, series], "uniqueness": rolling,
+            "attribution": {"customerBinding": "last_touch"}}),
+        json!({"combine": "best", "rules": [graduated, percent, flat], "funding": {"onInsufficient": "reject"}}),
     ]
     .into_iter()
     .map(|mut rulebook| {

@@ -71,11 +71,11 @@ fn whole() -> Value {
 
 #[test]
 fn every_fault_at_once() {
-    let rulebook = json!({"currency": "EUR", "timezone": "Mars/Base", "combine": "best", "x": 1,
+    let rulebook = json!({"currency": "EUR", "timezone": "Mars/Base", "combine": "worst", "x": 1,
         "rules": [{"key": "a b", "reward": {"type": "flat"}, "hold": {"days": 3}}, 7]});
     assert_eq!(
         faults(&rulebook),
-        "/currency currency_mismatch, /timezone invalid_format, /combine not_supported, \
+        "/currency currency_mismatch, /timezone invalid_format, /combine invalid_choice, \
          /rules/0/key invalid_format, /rules/0/reward/amount required, \
          /rules/0/hold/days not_supported, /rules/1 wrong_type, /x unknown_field"
     );

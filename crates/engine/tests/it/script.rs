@@ -241,9 +241,22 @@ fn set(event: &mut proto::ConversionEvent, name: &str, value: &str) {
         "customer" => customer.id = text(),
         "country" => customer.country = text(),
         "status" => customer.status = text(),
+        "items" => event.items = items(value),
         "metadata" => event.metadata = value.as_bytes().to_vec().into(),
         _ => panic!("no such field: {name}"),
     }
+}
+
+/// `SKU:CATEGORY:AMOUNT:QUANTITY` of each, with commas between; what is empty is missing.
+fn items(text: &str) -> Vec<proto::Item> {
+    let item = |text: &str| {
+        let mut parts = text.split(':').map(|part| (!part.is_empty()).then(|| part.to_owned()));
+        let mut next = || parts.next().flatten();
+        let (sku, category) = (next(), next());
+        let mut figure = || next().map(|part| part.parse().expect("a number"));
+        proto::Item { sku, category, amount: figure(), quantity: figure() }
+    };
+    text.split(',').map(item).collect()
 }
 
 fn number(text: &str) -> u128 {

@@ -11,7 +11,7 @@ use schemas::partition::{Mode, Scope};
 use schemas::proto::{self, record::Body};
 
 /// Rounds of fetching until a record can be decided, at most.
-const FETCHES_MAX: usize = 4;
+const FETCHES_MAX: usize = 8;
 
 /// Bytes of a key up to its kind.
 const KIND_LEN: usize = 18;
@@ -87,7 +87,7 @@ impl World {
                 break;
             }
             (rest, fetches) = (&rest[decided..], if decided > 0 { 0 } else { fetches });
-            assert!(fetches < FETCHES_MAX, "a fifth fetch for one record");
+            assert!(fetches < FETCHES_MAX, "too many fetches for one record");
             fetches += 1;
             for key in fold.wants(rest) {
                 assert!(fold.get(&key).is_none(), "{key:?} is known");
