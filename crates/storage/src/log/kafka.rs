@@ -381,7 +381,7 @@ impl Shared {
     /// Serves what the clients have to say that nobody else hears.
     fn serve(&self) {
         for lane in &self.lanes {
-            lane.poll(Duration::ZERO);
+            while lane.poll(Duration::ZERO).is_some() {}
         }
         self.probe.serve();
     }

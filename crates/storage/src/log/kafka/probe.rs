@@ -90,7 +90,7 @@ impl Probe {
     pub(super) fn serve(&self) {
         // Who has it assigned serves it, and wants the messages himself.
         if let Ok(_turn) = self.turn.try_lock() {
-            self.consumer.poll(Duration::ZERO);
+            while self.consumer.poll(Duration::ZERO).is_some() {}
         }
     }
 }
@@ -107,6 +107,19 @@ fn is_moving(e: &KafkaError) -> bool {
     )
 }
 
+/// Whether it tells of connections, as often as one failed and however long ago: nothing of what was
+/// asked for, which comes once there is a connection.
+fn is_news(e: &KafkaError) -> bool {
+    matches!(
+        e.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+        )
+    )
+}
+
 fn scan(
     consumer: &BaseConsumer<Quiet>,
     place: &Place,
@@ -118,6 +131,7 @@ fn scan(
         let message = match consumer.poll(Duration::from_millis(100)) {
             None => continue,
             Some(Ok(message)) => message,
+            Some(Err(e)) if is_news(&e) => continue,
             Some(Err(e)) => return Err(unavailable("read", e)),
         };
         heard = Instant::now();
@@ -136,4 +150,38 @@ fn scan(
         }
     }
     Err(Error::determinate("read", Kind::Unavailable).because("the brokers do not answer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+    use super::*;
+    use crate::Topic;
+    use crate::kafka::KafkaOptions;
+    use crate::log::kafka::reader;
+
+    /// What a client says of brokers that were away is no answer to a later look.
+    #[test]
+    fn a_look_sees_what_is_there_once_the_broker_is_back() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("topic", 1, 1).unwrap();
+        let options =
+            KafkaOptions { brokers: cluster.bootstrap_servers(), ..KafkaOptions::default() };
+        let producer: BaseProducer = options.client().create().unwrap();
+        producer.send(BaseRecord::<(), str>::to("topic").payload("record")).unwrap();
+        producer.flush(ANSWER_MAX).unwrap();
+        let probe = Probe::new(reader(&options).unwrap());
+        let place = Place::new(Topic::Events, Arc::from("topic"), 0);
+        let look = || probe.one(&place, 0).map(|seen| seen.map(|seen| seen.bytes));
+        assert_eq!(look().unwrap(), Some(Bytes::from_static(b"record")));
+        cluster.broker_down(1).unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+        cluster.broker_up(1).unwrap();
+        assert_eq!(look().unwrap(), Some(Bytes::from_static(b"record")));
+    }
 }
