@@ -4,6 +4,10 @@
 test:
     ./scripts/test
 
+# Everything that can happen to processes and servers, with the invariants checked: half an hour.
+faults:
+    ./scripts/faults
+
 # Every figure beside its floor, on this machine.
 bench:
     cargo build --release -p aktvator -p bench

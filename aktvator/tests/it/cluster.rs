@@ -5,10 +5,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use storage::cql::CqlOptions;
+use storage::kafka::KafkaOptions;
+
 use crate::node::{BINARY, Node, fresh_folder};
 
 /// Partitions of the test's topics: enough that both evaluators have some.
-const PARTITIONS: u16 = 4;
+pub(crate) const PARTITIONS: u16 = 4;
 
 /// Where the servers are.
 struct Servers {
@@ -47,7 +50,8 @@ impl Cluster {
         let folder = fresh_folder();
         let number = folder.file_name().expect("a name").to_string_lossy().replace('-', "_");
         let cluster = Self { name: format!("aktvator_{number}"), folder, servers };
-        std::fs::write(cluster.config(), cluster.toml()).expect("a configuration file");
+        let text = cluster.toml(&cluster.servers.cql);
+        std::fs::write(cluster.config(), text).expect("a configuration file");
         cluster
     }
 
@@ -74,7 +78,17 @@ impl Cluster {
 
     /// A process with these roles, ready.
     pub(crate) fn start(&self, roles: &str) -> Node {
-        let config = self.config();
+        self.start_from(roles, &self.config())
+    }
+
+    /// The same, which finds the CQL server at `cql`.
+    pub(crate) fn start_by(&self, roles: &str, cql: &str) -> Node {
+        let config = self.folder.join(format!("by-{}.toml", cql.replace(':', "-")));
+        std::fs::write(&config, self.toml(cql)).expect("a configuration file");
+        self.start_from(roles, &config)
+    }
+
+    fn start_from(&self, roles: &str, config: &Path) -> Node {
         let arguments = ["--role", roles, "--config", config.to_str().expect("a path")];
         Node::start_in(fresh_folder(), self.folder.clone(), &arguments)
     }
@@ -94,8 +108,32 @@ impl Cluster {
         &self.folder
     }
 
-    fn toml(&self) -> String {
-        let Servers { kafka, cql, clickhouse } = &self.servers;
+    /// Where the CQL server is.
+    pub(crate) fn cql(&self) -> &str {
+        &self.servers.cql
+    }
+
+    /// The topics, as a client of the storage crate finds them.
+    pub(crate) fn kafka_options(&self) -> KafkaOptions {
+        KafkaOptions {
+            brokers: self.servers.kafka.clone(),
+            topic_prefix: format!("{}.", self.name),
+            partitions: PARTITIONS,
+            ..KafkaOptions::default()
+        }
+    }
+
+    /// The keyspace, as a client of the storage crate finds it.
+    pub(crate) fn cql_options(&self) -> CqlOptions {
+        CqlOptions {
+            nodes: vec![self.servers.cql.clone()],
+            keyspace: self.name.clone(),
+            ..CqlOptions::default()
+        }
+    }
+
+    fn toml(&self, cql: &str) -> String {
+        let Servers { kafka, clickhouse, .. } = &self.servers;
         let (name, token) = (&self.name, self.operator_token_file());
         let mut text =
             format!("operator_token_file = {token:?}\n[storage]\nbackend = \"servers\"\n");

@@ -3,8 +3,18 @@
 mod bad_input;
 mod cluster;
 mod composition;
+#[allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "the storage crate's own, of which not all is needed here"
+)]
+#[path = "../../../crates/storage/tests/it/cql_proxy.rs"]
+mod cql_proxy;
 mod crash;
 mod disk;
+mod faults;
+mod installation;
+mod invariants;
 mod main_path;
 mod moving;
 mod node;
@@ -13,3 +23,4 @@ mod receiver;
 mod roles;
 mod servers;
 mod tidy;
+mod workload;

@@ -63,12 +63,12 @@ impl Node {
         let extra: Vec<_> = extra.iter().map(|&a| a.to_owned()).collect();
         let child = spawn(&folder, &data_dir, ports, &extra);
         let mut node = Self { folder, data_dir, ports, extra, child };
-        node.wait_ready();
+        node.wait_for("/readyz");
         node
     }
 
-    fn wait_ready(&mut self) {
-        let url = self.admin("/readyz");
+    fn wait_for(&mut self, path: &str) {
+        let url = self.admin(path);
         let log = self.folder.join("log");
         let child = &mut self.child;
         eventually("a ready server", || {
@@ -82,7 +82,7 @@ impl Node {
 
     /// `kill -9` and a new start on the same data.
     pub(crate) fn crash_and_restart(&mut self) {
-        self.child.kill().expect("a running server");
+        self.kill();
         self.restart();
     }
 
@@ -115,9 +115,19 @@ impl Node {
 
     /// Waits for the old process to end and starts a new one.
     pub(crate) fn restart(&mut self) {
+        self.start_again();
+        self.wait_for("/readyz");
+    }
+
+    /// The same where it cannot become ready.
+    pub(crate) fn restart_unready(&mut self) {
+        self.start_again();
+        self.wait_for("/livez");
+    }
+
+    fn start_again(&mut self) {
         self.child.wait().expect("a child");
         self.child = spawn(&self.folder, &self.data_dir, self.ports, &self.extra);
-        self.wait_ready();
     }
 
     /// `host:port` of the API.
@@ -138,6 +148,26 @@ impl Node {
     /// The data directory.
     pub(crate) fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// What it is ready for, in words, or what it waits for.
+    pub(crate) fn readiness(&self) -> String {
+        let agent = agent();
+        let answer = agent.get(self.admin("/readyz?verbose")).call();
+        answer.map_or_else(|e| e.to_string(), |mut a| a.body_mut().read_to_string().expect("text"))
+    }
+
+    /// The sum of a metric's series, 0 without any.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let is_its = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+        let value = |line: &str| line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok());
+        self.metrics().lines().filter(is_its).filter_map(value).sum()
+    }
+
+    /// Every series that it shows.
+    pub(crate) fn metrics(&self) -> String {
+        let answer = ureq::get(&self.admin("/metrics")).call();
+        answer.expect("metrics").body_mut().read_to_string().expect("text")
     }
 
     /// What the server has logged so far.
@@ -298,6 +328,25 @@ impl Organization {
         let (status, body) = self.call(Method::GET, path, None);
         assert_eq!(status, 200, "GET {path}: {body}");
         body
+    }
+
+    /// `GET` of what may be out of reach.
+    pub(crate) fn try_get(&self, path: &str) -> Option<Value> {
+        let (status, body) = self.call(Method::GET, path, None);
+        (status == 200).then_some(body)
+    }
+
+    /// All items of a list; `None` while they cannot be read.
+    pub(crate) fn pages(&self, path: &str) -> Option<Vec<Value>> {
+        let (mut items, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let mut page = self.try_get(&format!("{path}?limit=100{cursor}"))?;
+            items.append(page["data"].as_array_mut().expect("a list"));
+            if page["hasMore"] == false {
+                return Some(items);
+            }
+            cursor = format!("&startingAfter={}", page["nextCursor"].as_str().expect("a cursor"));
+        }
     }
 
     /// `POST`: status and body.

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 pub(crate) use self::process::Process;
 use crate::log::FaultLog;
 use crate::marks::Mark;
@@ -187,8 +189,27 @@ impl Faults {
 
     /// The same handles, following this script. They are one process: a crash in one ends both.
     pub fn wrap(&self, log: EventLog, state: StateStore) -> (EventLog, StateStore) {
+        self.wrap_with(log, state, None)
+    }
+
+    /// The same for a process that works on the partitions that `assigned` holds, whoever else does.
+    pub fn wrap_assigned(
+        &self,
+        log: EventLog,
+        state: StateStore,
+        assigned: watch::Receiver<Vec<u16>>,
+    ) -> (EventLog, StateStore) {
+        self.wrap_with(log, state, Some(assigned))
+    }
+
+    fn wrap_with(
+        &self,
+        log: EventLog,
+        state: StateStore,
+        assigned: Option<watch::Receiver<Vec<u16>>>,
+    ) -> (EventLog, StateStore) {
         let process = self.process();
-        let log = FaultLog::new(log.following(self), process.clone());
+        let log = FaultLog::new(log.following(self), process.clone(), assigned);
         let state = FaultState::new(state.following(self), process);
         (EventLog::Fault(log), StateStore::Fault(state))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use super::{Assignments, Bounds, EventLog, LogRecord, ReadLimit, Topic};
 use crate::Error;
@@ -19,11 +20,17 @@ pub struct FaultLog {
     inner: Box<EventLog>,
     process: Arc<Process>,
     sight: Option<Sight>,
+    /// What it works on, where the inner log does not say.
+    assigned: Option<watch::Receiver<Vec<u16>>>,
 }
 
 impl FaultLog {
-    pub(crate) fn new(inner: EventLog, process: Arc<Process>) -> Self {
-        Self { inner: Box::new(inner), process, sight: None }
+    pub(crate) fn new(
+        inner: EventLog,
+        process: Arc<Process>,
+        assigned: Option<watch::Receiver<Vec<u16>>>,
+    ) -> Self {
+        Self { inner: Box::new(inner), process, sight: None, assigned }
     }
 
     pub(crate) fn partitions(&self) -> u16 {
@@ -85,7 +92,10 @@ impl FaultLog {
     }
 
     pub(crate) fn assignments(&self, group: &'static str) -> Assignments {
-        self.inner.assignments(group)
+        match &self.assigned {
+            Some(assigned) => Assignments::scripted(assigned.clone()),
+            None => self.inner.assignments(group),
+        }
     }
 
     async fn run<T>(
@@ -103,7 +113,7 @@ impl EventLog {
     #[must_use]
     pub fn seen_as(self, sight: impl Fn(Topic, Bytes) -> Bytes + Send + Sync + 'static) -> Self {
         let process = Faults::default().process();
-        let log = FaultLog::new(self, process);
+        let log = FaultLog::new(self, process, None);
         Self::Fault(FaultLog { sight: Some(Arc::new(sight)), ..log })
     }
 

@@ -38,7 +38,7 @@ impl Cluster {
     /// Background tasks run on the runtime this is called on.
     pub fn open(&self, log: EventLog, own: Own) -> (EventLog, StateStore) {
         let process = own.faults.process();
-        let log = EventLog::Fault(FaultLog::new(log, process.clone()));
+        let log = EventLog::Fault(FaultLog::new(log, process.clone(), None));
         let store = self.store(process.clone(), log.clone(), &own);
         let state = StateStore::Cql(CqlState::start(Arc::new(store)));
         (log, StateStore::Fault(FaultState::new(state, process)))
@@ -50,7 +50,7 @@ impl Cluster {
     /// `Unavailable` where the script says so.
     pub async fn open_catalog(&self, log: EventLog, own: Own) -> Result<Catalog, Error> {
         let process = own.faults.process();
-        let log = EventLog::Fault(FaultLog::new(log, process.clone()));
+        let log = EventLog::Fault(FaultLog::new(log, process.clone(), None));
         let store = self.store(process, log.clone(), &own);
         Ok(Catalog::Cql(CqlCatalog::start(Arc::new(store), log).await?))
     }

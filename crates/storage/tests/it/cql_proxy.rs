@@ -9,8 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex as AsyncMutex, watch};
-
-use crate::keyspace;
+use tokio::task::JoinSet;
 
 const HEADER: usize = 9;
 const ERROR: u8 = 0x00;
@@ -35,7 +34,8 @@ pub(crate) enum Fate {
     Refuse(&'static str),
 }
 
-/// Requests whose statement begins so, and their fate.
+/// Requests whose statement begins so, and their fate. It is met when the request comes; where the answer
+/// is lost, when the server has done it.
 pub(crate) struct Rule {
     begins: &'static str,
     fate: Fate,
@@ -51,6 +51,11 @@ impl Rule {
         self.met.subscribe().wait_for(|met| *met >= times).await.unwrap();
     }
 
+    /// How often it was met so far.
+    pub(crate) fn times(&self) -> usize {
+        *self.met.borrow()
+    }
+
     /// Lets go what is held, and holds nothing more.
     pub(crate) fn release(&self) {
         *self.left.lock().unwrap() = 0;
@@ -63,8 +68,15 @@ impl Rule {
             return false;
         }
         *left -= 1;
-        self.met.send_modify(|met| *met += 1);
+        drop(left);
+        if self.fate != Fate::LoseAnswer {
+            self.meet();
+        }
         true
+    }
+
+    fn meet(&self) {
+        self.met.send_modify(|met| *met += 1);
     }
 }
 
@@ -89,15 +101,19 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    pub(crate) async fn start() -> Self {
+    /// In front of the server at this address.
+    pub(crate) async fn start(to: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shared: Arc<Shared> = Arc::default();
         let accepted = shared.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(keyspace::address()).await.unwrap();
-                Connection::start(client, server, accepted.clone());
+                let server = TcpStream::connect(&to).await;
+                // A client of a server that is away finds that it is.
+                if let Ok(server) = server {
+                    Connection::start(client, server, accepted.clone());
+                }
             }
         });
         Self { address, shared, accepting }
@@ -124,8 +140,8 @@ struct Connection {
     server: AsyncMutex<OwnedWriteHalf>,
     /// What is being prepared, by stream.
     preparing: Mutex<HashMap<[u8; 2], String>>,
-    /// Streams whose answer is lost.
-    lost: Mutex<Vec<[u8; 2]>>,
+    /// Streams whose answer is lost, by whose doing.
+    lost: Mutex<HashMap<[u8; 2], Arc<Rule>>>,
 }
 
 impl Connection {
@@ -144,6 +160,7 @@ impl Connection {
     }
 
     async fn requests(self: Arc<Self>, mut from: OwnedReadHalf) {
+        let mut held = JoinSet::new();
         while let Some(frame) = frame(&mut from).await {
             let text = self.text(&frame);
             let rules = self.shared.rules.lock().unwrap().clone();
@@ -155,19 +172,21 @@ impl Connection {
             match rule.fate {
                 Fate::LoseRequest => {}
                 Fate::LoseAnswer => {
-                    self.lost.lock().unwrap().push(stream(&frame));
+                    self.lost.lock().unwrap().insert(stream(&frame), rule);
                     send(&self.server, &frame).await;
                 }
                 Fate::Refuse(why) => send(&self.client, &refusal(&frame, why)).await,
                 Fate::Hold => {
                     let connection = self.clone();
-                    tokio::spawn(async move {
+                    held.spawn(async move {
                         rule.released.subscribe().wait_for(|released| *released).await.unwrap();
                         send(&connection.server, &frame).await;
                     });
                 }
             }
         }
+        // What was sent arrives, also where the sender is gone.
+        held.join_all().await;
         let _ = self.server.lock().await.shutdown().await;
     }
 
@@ -181,13 +200,10 @@ impl Connection {
                 let id = short_bytes(&frame[HEADER + 4..]).to_vec();
                 self.shared.statements.lock().unwrap().insert(id, text);
             }
-            let lost = {
-                let mut lost = self.lost.lock().unwrap();
-                let at = lost.iter().position(|of| *of == stream);
-                at.map(|at| lost.swap_remove(at)).is_some()
-            };
-            if !lost {
-                send(&self.client, &frame).await;
+            let lost = self.lost.lock().unwrap().remove(&stream);
+            match lost {
+                Some(rule) => rule.meet(),
+                None => send(&self.client, &frame).await,
             }
         }
         let _ = self.client.lock().await.shutdown().await;
