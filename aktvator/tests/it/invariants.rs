@@ -50,7 +50,10 @@ fn decisions(workload: &Workload) -> Decided {
         let Some(Purchase { amount, .. }) = sent.get(key) else { panic!("never sent: {event}") };
         assert_eq!(event["amount"], *amount, "{event}");
         let code = text(&event["decision"], "code");
-        assert!(codes.insert(text(event, "eventId").to_owned(), code.to_owned()).is_none(), "{event}");
+        assert!(
+            codes.insert(text(event, "eventId").to_owned(), code.to_owned()).is_none(),
+            "{event}"
+        );
         *tally.entry((*amount, code)).or_default() += 1;
         revenue += amount;
     }
@@ -74,11 +77,15 @@ fn rewards(workload: &Workload, decided: &Decided) -> usize {
     let rewards = workload.shop.pages("/rewards").expect("rewards");
     let (mut ids, mut events, mut sum) = (BTreeSet::new(), BTreeSet::new(), 0);
     for reward in &rewards {
-        assert!(ids.insert(text(reward, "id")) && events.insert(text(reward, "eventId")), "{reward}");
+        assert!(
+            ids.insert(text(reward, "id")) && events.insert(text(reward, "eventId")),
+            "{reward}"
+        );
         assert_eq!(reward["status"], "pending", "{reward}");
         sum += reward["amount"].as_i64().expect("an amount");
     }
-    let earned = decided.codes.iter().filter(|(_, code)| ["rewarded", "clipped"].contains(&&***code));
+    let earned =
+        decided.codes.iter().filter(|(_, code)| ["rewarded", "clipped"].contains(&&***code));
     assert_eq!(events, earned.map(|(id, _)| id.as_str()).collect());
     assert_eq!(sum, decided.rewarded);
     rewards.len()
@@ -103,7 +110,8 @@ fn wallet(workload: &Workload, decided: &Decided) {
         }
         assert_eq!(sum, 0, "{transaction}");
     }
-    let expected = [("external", -FUNDS), ("wallet_available", expected.1), ("wallet_reserved", expected.2)];
+    let expected =
+        [("external", -FUNDS), ("wallet_available", expected.1), ("wallet_reserved", expected.2)];
     assert_eq!(accounts, BTreeMap::from(expected));
 }
 

@@ -64,8 +64,7 @@ fn go_through<'a>(ends: impl IntoIterator<Item = (&'a Step, End)>) {
         workload.decide_one();
         for (step, end) in ends {
             println!("{end:?} {}", step.when);
-            let rules =
-                ways.each_ref().map(|way| way.on(step.statement, step.fate, step.times));
+            let rules = ways.each_ref().map(|way| way.on(step.statement, step.fate, step.times));
             let at = eventually(step.when, || rules.iter().position(|rule| rule.times() > 0));
             let evaluator = &mut all.evaluators[at];
             match end {

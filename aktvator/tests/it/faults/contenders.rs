@@ -55,7 +55,8 @@ fn of_two_evaluators_forced_on_one_partition_none_decides_twice() {
     });
     invariants::check(&workload);
     for Contender { faults, shutdown, task } in both {
-        let (taken, committed) = [Op::Acquire, Op::Commit].map(|op| faults.reached(op, Step::Answer)).into();
+        let (taken, committed) =
+            [Op::Acquire, Op::Commit].map(|op| faults.reached(op, Step::Answer)).into();
         println!("taken over {taken} times, {committed} write sets");
         assert!(taken > u64::from(PARTITIONS) && committed > 0, "they did not contend");
         shutdown.request();
