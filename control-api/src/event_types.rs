@@ -99,8 +99,22 @@ fn describe(kind: NoticeType) -> (&'static str, Value) {
                 "available": 1_000_000,
             }),
         ),
-        NoticeType::RewardCreated => ("A reward came to be, pending or held.", reward("pending")),
-        NoticeType::RewardReleased => ("A held reward has been funded.", reward("pending")),
+        NoticeType::RewardCreated => {
+            ("A reward came to be: pending, approved or held.", reward("pending"))
+        }
+        NoticeType::RewardReleased => {
+            ("A held reward has been funded, or looked at.", reward("pending"))
+        }
+        NoticeType::RewardApproved => ("A reward may be paid out.", reward("approved")),
+        NoticeType::RewardHeld => ("Someone wants to look at a reward first.", reward("held")),
+        NoticeType::RewardRejected => ("A reward was refused.", reward("rejected")),
+        NoticeType::RewardReversed => {
+            let mut data = reward("reversed");
+            data["left"] = json!(0);
+            data["reason"] = json!("refund");
+            ("A reward, or a part of it, was taken back.", data)
+        }
+        NoticeType::EventReversed => ("An event, or a part of it, was taken back.", reversal()),
     }
 }
 
@@ -117,6 +131,18 @@ fn attempt(more: Value) -> Value {
         data.extend(more);
     }
     data
+}
+
+fn reversal() -> Value {
+    json!({
+        "eventId": "evt_01jz0000000000000000000000",
+        "aktvatorId": "aktv_01jz0000000000000000000000",
+        "campaignId": "camp_01jz0000000000000000000000",
+        "amount": 4900,
+        "currency": "USD",
+        "reason": "refund",
+        "whole": true,
+    })
 }
 
 fn reward(status: &str) -> Value {

@@ -11,7 +11,7 @@ use schemas::id::{AktvatorId, CampaignId, ConversionEventId};
 use schemas::partition::Scope;
 use schemas::proto::{self, record::Body};
 use schemas::time::Timestamp;
-use schemas::view::EventView;
+use schemas::view::{EventView, ReversalView};
 
 use crate::ControlParts;
 use crate::call::{Call, Reply};
@@ -59,8 +59,12 @@ impl Decided {
     }
 
     fn view(self) -> Result<EventView, ApiError> {
-        EventView::of_record(self.record, self.row.decision.as_ref())
-            .map_err(|e| error::unreadable("event", &e))
+        let view = EventView::of_record(self.record, self.row.decision.as_ref());
+        let view = view.map_err(|e| error::unreadable("event", &e))?;
+        Ok(EventView {
+            reversals: self.row.reversals.iter().map(ReversalView::of).collect(),
+            ..view
+        })
     }
 
     fn event(&self) -> Option<&proto::ConversionEvent> {

@@ -1,4 +1,4 @@
-//! Reads of what the fold has committed.
+//! Reads of what the fold has committed, and commands that it decides.
 
 use std::time::Duration;
 
@@ -7,11 +7,13 @@ use engine::key::Key;
 use prost::Message;
 use schemas::fault::ApiError;
 use schemas::partition::Scope;
+use schemas::proto::{self, record::Body};
+use schemas::time::Timestamp;
 use storage::Topic;
 use storage::state::{Group, KeyRange, Shard};
 
 use crate::ControlParts;
-use crate::config::READ_WAIT_MS;
+use crate::config::{COMMAND_WAIT_MS, READ_WAIT_MS};
 use crate::error;
 
 impl ControlParts {
@@ -57,6 +59,30 @@ impl ControlParts {
         let range = KeyRange { from, to };
         let found = self.state.scan(shard, range, newest_first, limit).await;
         found.map_err(|e| error::storage(&e))
+    }
+
+    /// Appends the command with this id, and waits for what the fold decides; `None` where that takes too long:
+    /// it is decided all the same.
+    ///
+    /// # Errors
+    /// 503 where log or store do not answer.
+    pub(crate) async fn decide(
+        &self,
+        scope: Scope,
+        now: Timestamp,
+        id: u128,
+        body: Body,
+    ) -> Result<Option<proto::CommandRow>, ApiError> {
+        let command = self.command(scope, now, body);
+        let appended = self.log.append(Topic::Events, vec![command]).await;
+        let offsets = appended.map_err(|e| error::storage(&e))?;
+        let next_offset = offsets.first().map_or(0, |offset| offset + 1);
+        let committed = self.state.committed(self.shard(Group::Evaluator, scope), next_offset);
+        match tokio::time::timeout(Duration::from_millis(COMMAND_WAIT_MS), committed).await {
+            Ok(reached) => reached.map_err(|e| error::storage(&e))?,
+            Err(_) => return Ok(None),
+        }
+        self.row(&Key::Command(scope, id)).await
     }
 
     /// Waits until the fold has reached what is the end of its log now. Says whether it has.

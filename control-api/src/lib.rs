@@ -39,6 +39,7 @@ mod query;
 mod random;
 mod relay;
 mod replay;
+mod reversals;
 mod reward_rules;
 mod rewards;
 mod route;

@@ -2,24 +2,27 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+use engine::decision::CommandCode;
 use engine::key::{IndexKind, Key};
 use http::Method;
 use schemas::fault::ApiError;
 use schemas::id::{AktvatorId, CampaignId, ConversionEventId, GigId, LinkId, RewardId};
+use schemas::input::Fields;
 use schemas::partition::Scope;
-use schemas::proto;
+use schemas::proto::{self, RewardAction, record::Body};
 use schemas::time::Timestamp;
 use schemas::view::RuleView;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::ControlParts;
-use crate::call::{Call, Reply};
+use crate::call::{Call, Input, Reply};
 use crate::events::passes;
 use crate::history::{self, Listed};
 use crate::page::{Listing, PAGE};
 use crate::query::Filter;
 use crate::route::{Access, Answer, Route, parameter};
+use crate::{Config, ControlParts};
 
 /// The operations.
 pub(crate) fn routes() -> Vec<Route> {
@@ -31,7 +34,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .query(&[
                 parameter("campaignId", "Only those of this campaign."),
                 parameter("aktvatorId", "Only those of this aktvator."),
-                parameter("status", "pending, held."),
+                parameter("status", "pending, approved, held, rejected, reversed."),
                 parameter("eventId", "Only those of this event."),
             ])
             .gives_page::<Reward>(),
@@ -40,7 +43,39 @@ pub(crate) fn routes() -> Vec<Route> {
                 "Fetch a single reward, with the rule, version, arithmetic and caps behind it.",
             )
             .gives::<Reward>(200),
+        act("/rewards/{id}/approve", "approveReward", RewardAction::Approve).summary(
+            "Approve a reward that waits for it. It can be paid out when its days are over.",
+        ),
+        act("/rewards/{id}/reject", "rejectReward", RewardAction::Reject)
+            .summary("Refuse a pending or held reward. Its money, caps and slots are free again."),
+        act("/rewards/{id}/hold", "holdReward", RewardAction::Hold)
+            .summary("Hold a pending or approved reward, to look at it."),
+        act("/rewards/{id}/release", "releaseReward", RewardAction::Release)
+            .summary("Release a reward that someone holds."),
     ]
+}
+
+/// One thing to do with a reward.
+fn act(path: &'static str, name: &'static str, action: RewardAction) -> Route {
+    let write = Access::Key("rewards:write");
+    Route::new(Method::POST, path, name, write, move |call| move_reward(call, action))
+        .takes::<Reason>()
+        .gives::<Reward>(200)
+        .also_answers(202, "Taken; what comes of it is seen in a moment.")
+        .also_answers(409, "The reward's status does not allow it.")
+}
+
+/// Why.
+#[derive(Debug, ToSchema)]
+struct Reason {
+    /// In your words, for the reward's timeline and its webhooks; at most 500 bytes.
+    reason: Option<String>,
+}
+
+impl Input for Reason {
+    fn read(fields: &mut Fields<'_, '_>, _: &Config) -> Option<Self> {
+        Some(Self { reason: fields.optional_text("reason", 1..=500).map(str::to_owned) })
+    }
 }
 
 /// Money owed because of a decision.
@@ -72,11 +107,17 @@ struct Reward {
     amount: i64,
     /// ISO 4217.
     currency: String,
-    /// `pending` or `held`.
+    /// `pending`, `approved`, `held`, `rejected` or `reversed`.
     status: String,
-    /// Why it is held.
+    /// Why it is held: `insufficient_funds` or `review`.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_reason: Option<String>,
+    /// What of the amount was taken back, minor units.
+    reversed_amount: i64,
+    /// When its holding period is over.
+    available_at: Timestamp,
+    /// Does it wait for someone's approval?
+    needs_approval: bool,
     /// Did a cap make it smaller?
     capped: bool,
     /// What it would have been without caps.
@@ -124,6 +165,9 @@ impl Reward {
             currency: row.currency,
             status: row.status,
             held_reason: row.held_reason,
+            reversed_amount: row.reversed_amount,
+            available_at: Timestamp::from_ms(row.available_at_ms),
+            needs_approval: row.needs_approval,
             capped: row.uncapped_amount.is_some(),
             uncapped_amount: row.uncapped_amount,
             occurred_at: Timestamp::from_ms(row.occurred_at_ms),
@@ -230,6 +274,39 @@ async fn get(mut call: Call) -> Answer {
     let mut reward = Reward::of(row.ok_or_else(missing)?).ok_or_else(ApiError::internal)?;
     reward.explain = explain(&call, scope, &reward).await?;
     Reply::json(200, &reward)
+}
+
+/// What becomes of it, or where that takes too long, as it is.
+async fn move_reward(mut call: Call, action: RewardAction) -> Answer {
+    let scope = call.scope()?;
+    let id: RewardId = call.id("id", "reward")?;
+    let Reason { reason } = call.input()?;
+    let command = call.parts.random.bits();
+    let body = Body::MoveReward(proto::MoveReward {
+        command_id: Bytes::copy_from_slice(&command.to_be_bytes()),
+        reward_id: id.to_proto(),
+        action: action.into(),
+        reason: reason.unwrap_or_default(),
+    });
+    let missing = || ApiError::not_found("reward");
+    let decided = call.parts.decide(scope, call.now, command, body).await?;
+    let code = decided.as_ref().map(|row| row.code.as_str());
+    if code == Some(CommandCode::UnknownReward.as_str()) {
+        return Err(missing());
+    }
+    let row: Option<proto::RewardRow> = call.parts.row(&Key::Reward(scope, id)).await?;
+    let reward = Reward::of(row.ok_or_else(missing)?).ok_or_else(ApiError::internal)?;
+    match code {
+        Some(code) if code == CommandCode::Applied.as_str() => Reply::json(200, &reward),
+        Some(_) => {
+            let message = match reward.held_reason.as_deref() {
+                Some("insufficient_funds") => "The reward waits for funds.".to_owned(),
+                _ => format!("The reward is {}.", reward.status),
+            };
+            Err(ApiError::conflict("invalid_transition", message))
+        }
+        None => Reply::json(202, &reward),
+    }
 }
 
 /// What the rule said of the event.

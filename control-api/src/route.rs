@@ -243,6 +243,7 @@ pub(crate) fn routes(config: &crate::Config) -> Vec<Route> {
     routes.extend(crate::codes::routes());
     routes.extend(crate::wallet::routes());
     routes.extend(crate::events::routes());
+    routes.extend(crate::reversals::routes());
     routes.extend(crate::rewards::routes());
     routes.extend(crate::webhook_endpoints::routes());
     routes.extend(crate::deliveries::routes());

@@ -1,20 +1,14 @@
 //! The embedded payment provider: a page with a button that credits the wallet. On loopback only.
 
-use std::time::Duration;
-
 use engine::decision::CommandCode;
-use engine::key::Key;
 use http::{HeaderValue, Method, header};
 use schemas::entity::{TopUp, TopUpStatus};
 use schemas::fault::ApiError;
 use schemas::id::TopUpId;
 use schemas::partition::Scope;
 use schemas::proto::{self, record::Body};
-use storage::Topic;
-use storage::state::Group;
 
 use crate::call::{Call, Reply};
-use crate::config::COMMAND_WAIT_MS;
 use crate::error;
 use crate::route::{Access, Answer, Replay, Route, parameter};
 use crate::stored::{Edit, Stored as _, Within, decode};
@@ -115,17 +109,7 @@ async fn credit(
         provider: "sandbox".to_owned(),
         provider_ref: top_up.id.to_string(),
     });
-    let command = call.parts.command(scope, call.now, body);
-    let appended = call.parts.log.append(Topic::Events, vec![command]).await;
-    let offsets = appended.map_err(|e| error::storage(&e))?;
-    let next_offset = offsets.first().map_or(0, |offset| offset + 1);
-    let shard = call.parts.shard(Group::Evaluator, scope);
-    let committed = call.parts.state.committed(shard, next_offset);
-    match tokio::time::timeout(Duration::from_millis(COMMAND_WAIT_MS), committed).await {
-        Ok(reached) => reached.map_err(|e| error::storage(&e))?,
-        Err(_) => return Ok(None),
-    }
-    call.parts.row(&Key::Command(scope, top_up.id.to_u128())).await
+    call.parts.decide(scope, call.now, top_up.id.to_u128(), body).await
 }
 
 async fn mark_credited(call: &Call, scope: Scope, top_up: &TopUp) -> Result<(), ApiError> {

@@ -71,11 +71,11 @@ struct WalletView {
     balance: i64,
     /// What new rewards can reserve.
     available: i64,
-    /// What is reserved for rewards.
+    /// What is reserved for rewards that are not approved yet.
     reserved: i64,
     /// What rewards wait for that could not be funded.
     held: i64,
-    /// What can be paid out.
+    /// What approved rewards come to.
     payable: i64,
     /// Top-ups that have not been paid yet.
     pending_topups: i64,
@@ -123,7 +123,7 @@ impl Input for NewTopUp {
 struct TransactionView {
     /// Its id.
     id: LedgerTransactionId,
-    /// `topup`, `reserve`, `release`.
+    /// `topup`, `reserve`, `release`, `approve`, `hold`, `reject`, `reverse`.
     kind: &'static str,
     /// When, by the time of the fold.
     at: Timestamp,
@@ -142,7 +142,7 @@ struct TransactionView {
 /// One signed line.
 #[derive(Debug, Serialize, ToSchema)]
 struct EntryView {
-    /// `external`, `wallet_available`, `wallet_reserved`.
+    /// `external`, `wallet_available`, `wallet_reserved`, `aktvator_payable`.
     account: &'static str,
     /// Minor units; negative is out of the account.
     amount: i64,
@@ -169,6 +169,7 @@ impl EntryView {
             proto::Account::External => "external",
             proto::Account::WalletAvailable => "wallet_available",
             proto::Account::WalletReserved => "wallet_reserved",
+            proto::Account::AktvatorPayable => "aktvator_payable",
         };
         Some(Self { account, amount: entry.amount })
     }
@@ -181,6 +182,10 @@ fn kind(kind: proto::LedgerKind) -> Option<&'static str> {
         proto::LedgerKind::Topup => Some("topup"),
         proto::LedgerKind::Reserve => Some("reserve"),
         proto::LedgerKind::Release => Some("release"),
+        proto::LedgerKind::Approve => Some("approve"),
+        proto::LedgerKind::Hold => Some("hold"),
+        proto::LedgerKind::Reject => Some("reject"),
+        proto::LedgerKind::Reverse => Some("reverse"),
     }
 }
 
@@ -235,11 +240,14 @@ async fn get(mut call: Call) -> Answer {
         200,
         &WalletView {
             currency: organization.currency,
-            balance: wallet.available.saturating_add(wallet.reserved),
+            balance: wallet
+                .available
+                .saturating_add(wallet.reserved)
+                .saturating_add(wallet.payable),
             available: wallet.available,
             reserved: wallet.reserved,
             held: wallet.held,
-            payable: 0,
+            payable: wallet.payable,
             pending_topups,
         },
     )

@@ -5,7 +5,8 @@
 //! said. A repeat counts nothing. Its **revenue** is the amount of the event where that is in the
 //! rulebook's currency, as the outcome says: whatever was decided, and by its code where the outcome
 //! does not name the rulebook's currency. **Rewards** are counted when they are created, held ones too; releasing one
-//! counts nothing.
+//! counts nothing. One that is refused, and what is reversed of events and rewards, is taken off again, at the time
+//! when the event happened; the conversion stays.
 //!
 //! | Decision code ([`Code`]) | Conversion | Revenue | Rewards |
 //! | --- | --- | --- | --- |
@@ -14,6 +15,7 @@
 //! | `currency_mismatch`, `fx_unavailable` | yes | no: it is in another currency | none |
 //! | those of [`NOT_CONVERSIONS`] | no | no | none |
 
+use bytes::Bytes;
 use engine::decision::Code;
 use schemas::id::{AktvatorId, CampaignId, GigId, LinkId, OrganizationId};
 use schemas::partition::{Mode, Scope};
@@ -55,8 +57,66 @@ pub fn of_outcome(outcome: &proto::Outcome) -> Result<Option<Fact>, Unreadable> 
     let scope = notice::scope(outcome)?;
     match outcome.body.as_ref().ok_or(Unreadable::Unknown)? {
         Body::EventDecided(event) => of_event(scope, event),
+        Body::EventReversed(event) => of_reversal(scope, event),
+        Body::RewardMoved(reward) => of_move(scope, reward),
         Body::WalletCredited(_) | Body::RewardReleased(_) | Body::CampaignCreated(_) => Ok(None),
     }
+}
+
+fn of_reversal(scope: Scope, event: &proto::EventReversed) -> Result<Option<Fact>, Unreadable> {
+    let (Some(campaign), Some(aktvator)) = (&event.campaign_id, &event.aktvator_id) else {
+        return Ok(None);
+    };
+    if is_among(&event.code, NOT_CONVERSIONS) {
+        return Ok(None);
+    }
+    let gone = event.rewards.iter().filter(|reward| reward.left == 0).count();
+    let revenue = if is_among(&event.code, OTHER_CURRENCY) { 0 } else { event.revenue };
+    Ok(Some(Fact {
+        scope,
+        campaign: CampaignId::from_proto(campaign).ok_or(Unreadable::Malformed)?,
+        gig: gig(event.gig_id.as_ref())?,
+        aktvator: Some(AktvatorId::from_proto(aktvator).ok_or(Unreadable::Malformed)?),
+        link: link(event.link_id.as_ref())?,
+        code: event.code_used.clone(),
+        event_type: Some(event.event_type.clone()),
+        at: Timestamp::from_ms(event.occurred_at_ms),
+        clicks: 0,
+        conversions: 0,
+        revenue: -revenue,
+        rewards: -i64::try_from(gone).unwrap_or(i64::MAX),
+        reward_amount: -event.rewards.iter().fold(0i64, |sum, r| sum.saturating_add(r.amount)),
+    }))
+}
+
+/// Only a refusal counts.
+fn of_move(scope: Scope, reward: &proto::RewardMoved) -> Result<Option<Fact>, Unreadable> {
+    if reward.status != "rejected" {
+        return Ok(None);
+    }
+    Ok(Some(Fact {
+        scope,
+        campaign: CampaignId::from_proto(&reward.campaign_id).ok_or(Unreadable::Malformed)?,
+        gig: gig(reward.gig_id.as_ref())?,
+        aktvator: Some(AktvatorId::from_proto(&reward.aktvator_id).ok_or(Unreadable::Malformed)?),
+        link: link(reward.link_id.as_ref())?,
+        code: reward.code_used.clone(),
+        event_type: Some(reward.event_type.clone()),
+        at: Timestamp::from_ms(reward.occurred_at_ms),
+        clicks: 0,
+        conversions: 0,
+        revenue: 0,
+        rewards: -1,
+        reward_amount: -reward.amount,
+    }))
+}
+
+fn gig(id: Option<&Bytes>) -> Result<Option<GigId>, Unreadable> {
+    id.map(|id| GigId::from_proto(id).ok_or(Unreadable::Malformed)).transpose()
+}
+
+fn link(id: Option<&Bytes>) -> Result<Option<LinkId>, Unreadable> {
+    id.map(|id| LinkId::from_proto(id).ok_or(Unreadable::Malformed)).transpose()
 }
 
 fn of_event(scope: Scope, event: &proto::EventDecided) -> Result<Option<Fact>, Unreadable> {
@@ -66,14 +126,12 @@ fn of_event(scope: Scope, event: &proto::EventDecided) -> Result<Option<Fact>, U
     if event.repeat || is_among(&event.code, NOT_CONVERSIONS) {
         return Ok(None);
     }
-    let gig = event.gig_id.as_ref().map(|id| GigId::from_proto(id).ok_or(Unreadable::Malformed));
-    let link = event.link_id.as_ref().map(|id| LinkId::from_proto(id).ok_or(Unreadable::Malformed));
     Ok(Some(Fact {
         scope,
         campaign: CampaignId::from_proto(campaign).ok_or(Unreadable::Malformed)?,
-        gig: gig.transpose()?,
+        gig: gig(event.gig_id.as_ref())?,
         aktvator: Some(AktvatorId::from_proto(aktvator).ok_or(Unreadable::Malformed)?),
-        link: link.transpose()?,
+        link: link(event.link_id.as_ref())?,
         code: event.code_used.clone(),
         event_type: Some(event.event_type.clone()),
         at: Timestamp::from_ms(event.occurred_at_ms),
@@ -139,11 +197,16 @@ mod tests {
     }
 
     fn counted(event: proto::EventDecided) -> Option<(i64, i64, i64, i64)> {
+        counted_of(Body::EventDecided(event))
+    }
+
+    /// Conversions, revenue, rewards and their amount.
+    fn counted_of(body: Body) -> Option<(i64, i64, i64, i64)> {
         let outcome = proto::Outcome {
             organization: OrganizationId::from_u128(3).to_proto(),
             mode: proto::Mode::Test.into(),
             accepted_at_ms: 0,
-            body: Some(Body::EventDecided(event)),
+            body: Some(body),
         };
         let fact = of_outcome(&outcome).expect("readable");
         fact.map(|f| (f.conversions, f.revenue, f.rewards, f.reward_amount))
@@ -167,6 +230,36 @@ mod tests {
         let rewards = vec![reward(false), reward(true)];
         let rewarded = proto::EventDecided { rewards, ..event("rewarded") };
         assert_eq!(counted(rewarded), Some((1, 4_900, 2, 14)));
+    }
+
+    #[test]
+    fn what_is_taken_back_is_taken_off() {
+        let reward = |amount, left| proto::RewardReversed { amount, left, ..Default::default() };
+        let reversed = |code: &str| proto::EventReversed {
+            code: code.into(),
+            campaign_id: Some(CampaignId::from_u128(1).to_proto()),
+            aktvator_id: Some(AktvatorId::from_u128(2).to_proto()),
+            revenue: 4_900,
+            rewards: vec![reward(7, 0), reward(5, 2)],
+            ..Default::default()
+        };
+        let cases = [
+            ("rewarded", Some((0, -4_900, -1, -12))),
+            ("currency_mismatch", Some((0, 0, -1, -12))),
+            ("gig_closed", None),
+        ];
+        for (code, want) in cases {
+            assert_eq!(counted_of(Body::EventReversed(reversed(code))), want, "{code}");
+        }
+        let moved = |status: &str| proto::RewardMoved {
+            campaign_id: CampaignId::from_u128(1).to_proto(),
+            aktvator_id: AktvatorId::from_u128(2).to_proto(),
+            amount: 7,
+            status: status.into(),
+            ..Default::default()
+        };
+        assert_eq!(counted_of(Body::RewardMoved(moved("rejected"))), Some((0, 0, -1, -7)));
+        assert_eq!(counted_of(Body::RewardMoved(moved("approved"))), None);
     }
 
     #[test]

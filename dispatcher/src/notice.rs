@@ -91,7 +91,35 @@ enum Data {
         rule_key: Option<String>,
         amount: i64,
         currency: String,
-        status: &'static str,
+        status: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    #[serde(rename_all = "camelCase")]
+    Reversed {
+        event_id: ConversionEventId,
+        aktvator_id: AktvatorId,
+        campaign_id: CampaignId,
+        /// What of the event's amount is taken back, in minor units.
+        amount: i64,
+        currency: String,
+        reason: String,
+        /// Nothing is left of it.
+        #[serde(rename = "whole")]
+        is_whole: bool,
+    },
+    #[serde(rename_all = "camelCase")]
+    RewardReversed {
+        reward_id: RewardId,
+        event_id: ConversionEventId,
+        aktvator_id: AktvatorId,
+        campaign_id: CampaignId,
+        /// What is taken back, in minor units.
+        amount: i64,
+        left: i64,
+        currency: String,
+        status: String,
+        reason: String,
     },
     #[serde(rename_all = "camelCase")]
     Wallet { topup_id: TopUpId, amount: i64, currency: String, available: i64 },
@@ -157,6 +185,8 @@ pub fn notices(place: Place, outcome: &proto::Outcome) -> Result<Vec<Notice>, Un
         Body::WalletCredited(credit) => vec![of_credit(credit)?],
         Body::RewardReleased(reward) => vec![of_release(reward)?],
         Body::CampaignCreated(campaign) => vec![of_campaign(campaign)?],
+        Body::RewardMoved(reward) => vec![of_move(reward)?],
+        Body::EventReversed(event) => of_reversal(event)?,
     };
     let created_at = Timestamp::from_ms(outcome.accepted_at_ms);
     let with_id = |(index, (kind, data))| {
@@ -196,7 +226,8 @@ fn of_event(event: &proto::EventDecided) -> Result<Vec<(NoticeType, Data)>, Unre
             rule_key: Some(reward.rule_key.clone()),
             amount: reward.amount,
             currency: reward.currency.clone(),
-            status: if reward.held { "held" } else { "pending" },
+            status: status(&reward.status, reward.held),
+            reason: None,
         };
         created.push((NoticeType::RewardCreated, data));
     }
@@ -233,9 +264,75 @@ fn of_release(reward: &proto::RewardReleased) -> Result<(NoticeType, Data), Unre
         rule_key: None,
         amount: reward.amount,
         currency: reward.currency.clone(),
-        status: "pending",
+        status: status(&reward.status, false),
+        reason: None,
     };
     Ok((NoticeType::RewardReleased, data))
+}
+
+/// Outcomes of before rewards could be approved do not say.
+fn status(said: &str, held: bool) -> String {
+    match said {
+        "" if held => "held".to_owned(),
+        "" => "pending".to_owned(),
+        said => said.to_owned(),
+    }
+}
+
+fn of_move(reward: &proto::RewardMoved) -> Result<(NoticeType, Data), Unreadable> {
+    let kind = match reward.status.as_str() {
+        "approved" => NoticeType::RewardApproved,
+        "held" => NoticeType::RewardHeld,
+        "rejected" => NoticeType::RewardRejected,
+        _ => NoticeType::RewardReleased,
+    };
+    let data = Data::Reward {
+        reward_id: id(RewardId::from_proto(&reward.reward_id))?,
+        event_id: Some(id(ConversionEventId::from_proto(&reward.event_id))?),
+        aktvator_id: id(AktvatorId::from_proto(&reward.aktvator_id))?,
+        campaign_id: id(CampaignId::from_proto(&reward.campaign_id))?,
+        rule_key: None,
+        amount: reward.amount,
+        currency: reward.currency.clone(),
+        status: reward.status.clone(),
+        reason: (!reward.reason.is_empty()).then(|| reward.reason.clone()),
+    };
+    Ok((kind, data))
+}
+
+/// One for the event, then one for each reward.
+fn of_reversal(event: &proto::EventReversed) -> Result<Vec<(NoticeType, Data)>, Unreadable> {
+    let (Some(campaign), Some(aktvator)) = (&event.campaign_id, &event.aktvator_id) else {
+        return Ok(Vec::new());
+    };
+    let campaign_id = id(CampaignId::from_proto(campaign))?;
+    let aktvator_id = id(AktvatorId::from_proto(aktvator))?;
+    let event_id = id(ConversionEventId::from_proto(&event.event_id))?;
+    let reversed = Data::Reversed {
+        event_id,
+        aktvator_id,
+        campaign_id,
+        amount: event.revenue,
+        currency: event.currency.clone(),
+        reason: event.reason.clone(),
+        is_whole: event.whole,
+    };
+    let mut told = vec![(NoticeType::EventReversed, reversed)];
+    for reward in &event.rewards {
+        let data = Data::RewardReversed {
+            reward_id: id(RewardId::from_proto(&reward.reward_id))?,
+            event_id,
+            aktvator_id,
+            campaign_id,
+            amount: reward.amount,
+            left: reward.left,
+            currency: reward.currency.clone(),
+            status: reward.status.clone(),
+            reason: event.reason.clone(),
+        };
+        told.push((NoticeType::RewardReversed, data));
+    }
+    Ok(told)
 }
 
 fn of_campaign(campaign: &proto::CampaignCreated) -> Result<(NoticeType, Data), Unreadable> {

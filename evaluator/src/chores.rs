@@ -1,6 +1,6 @@
-//! What the owner of a partition does beside deciding: moves fold time on, has old claims forgotten,
-//! and lets go of old log records. It sleeps until something is decided, so an idle partition costs
-//! nothing.
+//! What the owner of a partition does beside deciding: moves fold time on, says what has become due, has old
+//! claims forgotten, and lets go of old log records. Fold time moves only after something was decided, so
+//! an idle partition has a look at what is due now and then, and writes nothing.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::commit::append;
+use crate::due;
 use crate::partition::Context;
 use crate::running::Running;
 use crate::sweep::Sweep;
@@ -40,10 +41,16 @@ async fn run(context: Arc<Context>, shard: Shard, nudge: Arc<Notify>) {
     let mut swept = Instant::now();
     let mut more = false;
     loop {
-        nudge.notified().await;
-        tokio::time::sleep(context.config.tick_every.0).await;
-        if let Err(error) = tick(&context, shard).await {
-            tracing::warn!(partition = shard.partition, %error, "tick not appended");
+        // Also while nothing is decided, something may become due.
+        let nudged = tokio::time::timeout(context.config.sweep_every.0, nudge.notified()).await;
+        if nudged.is_ok() {
+            tokio::time::sleep(context.config.tick_every.0).await;
+            if let Err(error) = tick(&context, shard).await {
+                tracing::warn!(partition = shard.partition, %error, "tick not appended");
+            }
+        }
+        if let Err(error) = due::mature(&context, shard).await {
+            tracing::warn!(partition = shard.partition, %error, "what is due was not appended");
         }
         // While a pass leaves some, the next comes with the next tick, so that forgetting keeps up.
         if !more && swept.elapsed() < context.config.sweep_every.0 {

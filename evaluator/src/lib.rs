@@ -21,6 +21,7 @@ mod chores;
 mod claims;
 mod commit;
 mod config;
+mod due;
 mod filter;
 mod intake;
 pub mod metrics;

@@ -22,10 +22,20 @@ pub enum NoticeType {
     MemberInvited,
     /// The wallet was topped up.
     WalletCredited,
-    /// A reward came to be, pending or held.
+    /// A reward came to be: pending, approved or held.
     RewardCreated,
-    /// A held reward has been funded.
+    /// A held reward has been funded, or looked at.
     RewardReleased,
+    /// A reward may be paid out.
+    RewardApproved,
+    /// Someone wants to look at a reward first.
+    RewardHeld,
+    /// A reward was refused.
+    RewardRejected,
+    /// A reward, or a part of it, was taken back.
+    RewardReversed,
+    /// An event, or a part of it, was taken back.
+    EventReversed,
 }
 
 impl NoticeType {
@@ -41,6 +51,11 @@ impl NoticeType {
         Self::WalletCredited,
         Self::RewardCreated,
         Self::RewardReleased,
+        Self::RewardApproved,
+        Self::RewardHeld,
+        Self::RewardRejected,
+        Self::RewardReversed,
+        Self::EventReversed,
     ];
 
     /// As in `type` and `subscribedEvents`.
@@ -56,6 +71,11 @@ impl NoticeType {
             Self::WalletCredited => "wallet.credited",
             Self::RewardCreated => "reward.created",
             Self::RewardReleased => "reward.released",
+            Self::RewardApproved => "reward.approved",
+            Self::RewardHeld => "reward.held",
+            Self::RewardRejected => "reward.rejected",
+            Self::RewardReversed => "reward.reversed",
+            Self::EventReversed => "event.reversed",
         }
     }
 

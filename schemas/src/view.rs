@@ -103,8 +103,28 @@ pub struct EventView {
     /// Whose it is; absent while queued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attribution: Option<AttributionView>,
+    /// What of it was taken back, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reversals: Vec<ReversalView>,
     /// What happened to it, oldest first.
     pub timeline: Vec<MomentView>,
+}
+
+/// What of an event was taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReversalView {
+    /// When.
+    pub at: Timestamp,
+    /// Why, like `refund`.
+    pub reason: String,
+    /// What of the event's amount it took, in minor units.
+    pub amount: i64,
+    /// What of the event's quantity, where it was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantity: Option<i64>,
+    /// Is nothing left of the event?
+    pub whole: bool,
 }
 
 /// The customer of an event.
@@ -263,7 +283,8 @@ impl EventView {
     /// [`UnreadableEvent`] where the row holds no conversion event.
     pub fn of(row: &proto::EventRow) -> Result<Self, UnreadableEvent> {
         let record = proto::Record::decode(row.record.clone()).map_err(|_| UnreadableEvent)?;
-        Self::of_record(record, row.decision.as_ref())
+        let view = Self::of_record(record, row.decision.as_ref())?;
+        Ok(Self { reversals: row.reversals.iter().map(ReversalView::of).collect(), ..view })
     }
 
     /// The view of an event as it stands on the log, with its decision where there is one.
@@ -300,7 +321,21 @@ impl EventView {
             accepted_at,
             decision: decision.map(DecisionView::of),
             attribution: decision.map(AttributionView::of),
+            reversals: Vec::new(),
         })
+    }
+}
+
+impl ReversalView {
+    /// The view of one reversal.
+    pub fn of(reversal: &proto::Reversal) -> Self {
+        Self {
+            at: Timestamp::from_ms(reversal.at_ms),
+            reason: reversal.reason.clone(),
+            amount: reversal.revenue,
+            quantity: reversal.quantity,
+            whole: reversal.whole,
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use engine::Key;
 use schemas::delivery_key;
-use schemas::partition::Scope;
 use storage::state::{Epoch, Group, Head, KeyRange, Shard, WriteSet};
 use storage::{StateStore, Topic};
 
@@ -85,7 +84,7 @@ impl Shelves<'_> {
     async fn put(&mut self, key: Bytes, row: Bytes, fold_time_ms: i64) -> Result<(), String> {
         let scope = match self.group {
             Group::Webhooks => delivery_key::scope(&key),
-            Group::Evaluator | Group::Analytics => key.first_chunk().and_then(Scope::from_bytes),
+            Group::Evaluator | Group::Analytics => Key::scope_of(&key),
         };
         let scope = scope.ok_or_else(|| format!("a row belongs to nobody: {key:?}"))?;
         let partition = scope.partition(self.target.log.partitions());

@@ -22,5 +22,6 @@ mod operating;
 mod receiver;
 mod roles;
 mod servers;
+mod taking_back;
 mod tidy;
 mod workload;

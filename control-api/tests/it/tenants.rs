@@ -39,6 +39,14 @@ async fn foreign_reads_like_missing() {
     let newest = listed.body["data"][0]["id"].as_str().expect("an id");
     assert_eq!(world.delete(&format!("{keys}/{newest}"), &world.operator).await.status, 200);
 
+    for stranger in [&same_mode_other, &other_mode] {
+        let approve = format!("/rewards/{reward}/approve");
+        let approved = world.post(&approve, stranger, json!({})).await;
+        assert_eq!(approved.status, 404, "{}", approved.text);
+        let reverse = json!({"reason": "refund", "idempotencyKey": "r"});
+        let reversed = world.post(&format!("/events/{event}/reverse"), stranger, reverse).await;
+        assert_eq!(reversed.text_at("status"), "orphaned", "as one that has not come");
+    }
     let zero = "00000000000000000000000000";
     // Path of the own thing, and of one that is not there.
     let cases = [

@@ -74,7 +74,7 @@ async fn every_type_has_a_sample() {
     let world = World::new();
     let types = world.get("/webhook-event-types", "").await;
     let types = types.body["data"].as_array().expect("data").clone();
-    assert_eq!(types.len(), 10);
+    assert_eq!(types.len(), schemas::notice::NoticeType::ALL.len());
     for kind in types {
         assert_eq!(kind["sample"]["type"], kind["type"]);
         assert!(kind["sample"]["data"].is_object() && kind["description"].is_string());

@@ -22,6 +22,9 @@ pub(crate) struct Books {
     pub(crate) events: List<proto::IndexRow>,
     pub(crate) rewards: List<proto::IndexRow>,
     pub(crate) ledger: List<proto::LedgerRow>,
+    /// Rows of reversals that wait for their event.
+    pub(crate) orphans: u64,
+    orphans_changed: bool,
 }
 
 /// The end of a list: how long it is, and its blocks from the last one that was not full on.
@@ -55,6 +58,8 @@ impl Books {
             events: List::new(lists.events, events),
             rewards: List::new(lists.rewards, rewards),
             ledger: List::new(lists.transactions, ledger),
+            orphans: lists.orphans,
+            orphans_changed: false,
         })
     }
 
@@ -79,17 +84,27 @@ impl Books {
         self.ledger.push(|block| block.transactions.push(transaction));
     }
 
+    /// Counts rows of reversals that wait for their event.
+    pub(crate) fn count_orphans(&mut self, by: i64) {
+        self.orphans = self.orphans.saturating_add_signed(by);
+        self.orphans_changed = true;
+    }
+
     /// Puts back what has changed.
     pub(crate) fn close(self, known: &mut Known) {
-        let Self { scope, wallet, wallet_changed, events, rewards, ledger, .. } = self;
+        let Self { scope, wallet, wallet_changed, events, rewards, ledger, orphans, .. } = self;
         if wallet_changed {
             known.put(Key::Wallet(scope), wallet.map(Row::Wallet));
         }
-        if !(events.changed || rewards.changed || ledger.changed) {
+        if !(events.changed || rewards.changed || ledger.changed || self.orphans_changed) {
             return;
         }
-        let lists =
-            proto::ListsRow { events: events.len, rewards: rewards.len, transactions: ledger.len };
+        let lists = proto::ListsRow {
+            events: events.len,
+            rewards: rewards.len,
+            transactions: ledger.len,
+            orphans,
+        };
         known.put(Key::Lists(scope), Some(Row::Lists(lists)));
         for (at, block) in events.blocks() {
             known.put(Key::EventIndex(scope, at), Some(Row::Index(block)));

@@ -93,6 +93,19 @@ impl Period {
         }
     }
 
+    /// `bucket` is that of a use, which of a rolling window is its number of days.
+    pub(crate) fn of(period: proto::CapPeriod, bucket: i32) -> Self {
+        match period {
+            proto::CapPeriod::Day => Self::Day,
+            proto::CapPeriod::Week => Self::Week,
+            proto::CapPeriod::Month => Self::Month,
+            proto::CapPeriod::Quarter => Self::Quarter,
+            proto::CapPeriod::Year => Self::Year,
+            proto::CapPeriod::Rolling => Self::Rolling(u16::try_from(bucket).unwrap_or(1)),
+            proto::CapPeriod::Lifetime | proto::CapPeriod::Unspecified => Self::Lifetime,
+        }
+    }
+
     const fn order(self) -> u8 {
         match self {
             Self::Lifetime => 0,

@@ -95,39 +95,32 @@ impl Cap {
         limit: i64,
         on_exceed: OnExceed,
     ) -> Self {
-        let identity = [scope.to_proto() as u8, metric.to_proto() as u8];
-        let of = match &scope {
+        let of = Self::identity(&key, &scope, metric.to_proto());
+        Self { key, scope, metric, period, limit, on_exceed, of }
+    }
+
+    /// What names the counter of such a cap, whatever its limit.
+    pub(crate) fn identity(key: &str, scope: &CapScope, metric: proto::CapMetric) -> u128 {
+        let identity = [scope.to_proto() as u8, metric as u8];
+        match scope {
             CapScope::Group(group) => {
                 hash128("cap", &[key.as_bytes(), &identity, group.as_bytes()])
             }
             _ => hash128("cap", &[key.as_bytes(), &identity]),
-        };
-        Self { key, scope, metric, period, limit, on_exceed, of }
+        }
     }
 
     /// Whose use a reward of `rule` for `facts` adds to.
     pub(crate) fn subject(&self, rule: &Rule, facts: &Facts<'_>) -> Subject {
-        let customer = || facts.conversion.customer().ok_or("customer_missing");
-        let aktvator = facts.aktvator_id.to_u128();
-        let subject = match &self.scope {
-            CapScope::Campaign => Ok(0),
-            CapScope::Rule => Ok(rule.id),
-            CapScope::Gig => Ok(facts.gig.to_u128()),
-            CapScope::Link => {
-                facts.attribution.link.map(|link| link.to_u128()).ok_or("link_missing")
-            }
-            CapScope::Aktvator => Ok(aktvator),
-            CapScope::Customer => customer(),
-            CapScope::AktvatorCustomer => customer().map(|customer| pair(customer, aktvator)),
-            CapScope::Group(group) if facts.aktvator.group.as_ref() == Some(group) => Ok(0),
-            CapScope::Group(_) => return Subject::Nobody,
+        let is_in_group = match &self.scope {
+            CapScope::Group(group) => facts.aktvator.group.as_ref() == Some(group),
+            _ => true,
         };
-        match subject {
-            Ok(_) if self.metric == CapMetric::Units && facts.quantity().is_none() => {
+        match subject(&self.scope, rule.id, facts, is_in_group) {
+            Subject::Is(_) if self.metric == CapMetric::Units && facts.quantity().is_none() => {
                 Subject::Missing("quantity_missing")
             }
-            Ok(subject) => Subject::Is(subject),
-            Err(what) => Subject::Missing(what),
+            subject => subject,
         }
     }
 
@@ -135,6 +128,29 @@ impl Cap {
     pub(crate) fn counter(&self, facts: &Facts<'_>, subject: u128) -> Key {
         counter::key(facts, self.of, self.period, subject)
     }
+}
+
+/// Within whom a cap of this scope counts `facts`.
+pub(crate) fn subject(
+    scope: &CapScope,
+    rule: u128,
+    facts: &Facts<'_>,
+    is_in_group: bool,
+) -> Subject {
+    let customer = || facts.conversion.customer().ok_or("customer_missing");
+    let aktvator = facts.aktvator_id.to_u128();
+    let subject = match scope {
+        CapScope::Campaign => Ok(0),
+        CapScope::Rule => Ok(rule),
+        CapScope::Gig => Ok(facts.gig.to_u128()),
+        CapScope::Link => facts.attribution.link.map(|link| link.to_u128()).ok_or("link_missing"),
+        CapScope::Aktvator => Ok(aktvator),
+        CapScope::Customer => customer(),
+        CapScope::AktvatorCustomer => customer().map(|customer| pair(customer, aktvator)),
+        CapScope::Group(_) if is_in_group => Ok(0),
+        CapScope::Group(_) => return Subject::Nobody,
+    };
+    subject.map_or_else(Subject::Missing, Subject::Is)
 }
 
 /// What stands for a customer and an aktvator together.
@@ -205,11 +221,29 @@ pub(crate) fn check(meters: &[Meter<'_>], amount: i64, facts: &Facts<'_>) -> Cap
         binding: binding == Some(i),
         scope: cap.scope.to_proto().into(),
         bucket: facts.bucket(cap.period).index,
+        group: match &cap.scope {
+            CapScope::Group(group) => group.clone(),
+            _ => String::new(),
+        },
     });
     Capped { payable, binding, uses: uses.collect() }
 }
 
 impl CapScope {
+    pub(crate) fn of(scope: proto::CapScope, group: &str) -> Option<Self> {
+        Some(match scope {
+            proto::CapScope::Campaign => Self::Campaign,
+            proto::CapScope::Rule => Self::Rule,
+            proto::CapScope::Gig => Self::Gig,
+            proto::CapScope::Link => Self::Link,
+            proto::CapScope::Aktvator => Self::Aktvator,
+            proto::CapScope::Customer => Self::Customer,
+            proto::CapScope::AktvatorCustomer => Self::AktvatorCustomer,
+            proto::CapScope::Group => Self::Group(group.to_owned()),
+            proto::CapScope::Unspecified => return None,
+        })
+    }
+
     const fn to_proto(&self) -> proto::CapScope {
         match self {
             Self::Campaign => proto::CapScope::Campaign,

@@ -1,15 +1,16 @@
 //! Commands: what the catalog says is so, and what the fold itself decides about money and claims.
 
+use bytes::Bytes;
 use schemas::id::{CampaignId, ConversionEventId, LinkId, RewardId};
 use schemas::partition::Scope;
 use schemas::proto::{self, LedgerKind, outcome, record};
 
 use crate::claim;
-use crate::conversion::reward_transaction;
 use crate::decision::CommandCode;
 use crate::entry::{Body, Entry, RulebookChange};
 use crate::fold::Fold;
 use crate::key::{BLOCK_LEN, Key};
+use crate::life::{PENDING, become_, left};
 use crate::lookup::Unfetched;
 use crate::row::Row;
 use crate::wallet;
@@ -41,6 +42,9 @@ impl Fold {
                 Ok(())
             }
             Body::WalletCredit(id, credit) => self.wallet_credit(entry, *id, credit),
+            Body::MoveReward(id, command) => self.move_reward(entry, *id, command),
+            Body::ReverseEvent(id, command) => self.reverse(entry, *id, command),
+            Body::Mature(mature) => self.mature(entry, mature),
             Body::ReleaseHolds(release) => self.release_holds(entry, release),
             Body::ExpireClaims(expire) => self.expire_claims(scope, expire),
             Body::Tick | Body::Conversion(_) => self.ready(),
@@ -176,27 +180,28 @@ impl Fold {
         if is_repeat {
             return Ok(());
         }
-        let code = credited.err().unwrap_or(CommandCode::Applied);
+        let code = credited.as_ref().err().copied().unwrap_or(CommandCode::Applied);
         let row = proto::CommandRow {
             code: code.as_str().to_owned(),
             detail: String::new(),
             decided_at_ms: self.now_ms,
+            fingerprint: Bytes::new(),
         };
         self.put(key, Some(Row::Command(row)));
         if code != CommandCode::Applied {
             return Ok(());
         }
-        let credited = proto::WalletCredited {
+        let told = proto::WalletCredited {
             command_id: credit.command_id.clone(),
             amount: credit.amount,
             currency: credit.currency.clone(),
             available_after: wallet.available,
         };
-        let top_up = top_up(credit, self.now_ms);
+        let top_up = top_up(credit, credited.unwrap_or_default(), self.now_ms);
         let books = self.books();
         *books.wallet_mut(&credit.currency) = wallet;
         books.enter(top_up);
-        self.outcome(entry, outcome::Body::WalletCredited(credited));
+        self.outcome(entry, outcome::Body::WalletCredited(told));
         self.release(entry, release);
         Ok(())
     }
@@ -230,11 +235,11 @@ impl Fold {
         let rewards: Vec<_> = holds
             .into_iter()
             .map(|hold| {
-                // Every place of the queue has its row, and that its reward.
+                // Every place of the queue has its row, and that its reward, unless it waits no more.
                 let hold = hold?.ok_or(Unfetched)?;
-                let id = RewardId::from_proto(&hold.reward_id).expect("a hold names its reward");
+                let Some(id) = RewardId::from_proto(&hold.reward_id) else { return Ok(None) };
                 let key = Key::Reward(scope, id);
-                Ok((key.clone(), look.reward(key)?.ok_or(Unfetched)?.clone()))
+                Ok(Some((key.clone(), look.reward(key)?.ok_or(Unfetched)?.clone())))
             })
             .collect();
         let rewards = rewards.into_iter().collect::<Result<_, Unfetched>>()?;
@@ -246,45 +251,45 @@ impl Fold {
         let Release { rewards, continuations } = release;
         let asked = rewards.len();
         let mut released = 0;
-        for (key, reward) in rewards {
+        for reward in rewards {
             let wallet = self.books().wallet_mut("");
             let place = wallet.hold_first;
-            if !wallet::release(wallet, reward.amount) {
+            let amount = reward.as_ref().map_or(0, |(_, reward)| left(reward));
+            if !wallet::release(wallet, amount) {
                 break;
             }
             self.put(Key::Hold(entry.scope, place), None);
-            self.released(entry, key, reward);
+            if let Some((key, reward)) = reward {
+                self.released(entry, key, reward);
+            }
             released += 1;
         }
         let wallet = self.books().wallet_mut("");
-        let more = released == asked && wallet.hold_first < wallet.hold_next;
+        let more = released == asked && wallet::is_queued(wallet);
         let next = more.then_some(proto::ReleaseHolds { hold_first: wallet.hold_first });
         self.continue_with(entry, continuations, next);
     }
 
     fn released(&mut self, entry: &Entry, key: Key, mut reward: Box<proto::RewardRow>) {
-        reward.status = "pending".to_owned();
+        self.enter(LedgerKind::Release, &reward, left(&reward));
         reward.held_reason = None;
-        reward.moves.push(proto::RewardMove {
-            status: "pending".to_owned(),
-            at_ms: self.now_ms,
-            reason: "funds_released".to_owned(),
-        });
-        let transaction = reward_transaction(LedgerKind::Release, &reward, self.now_ms);
-        self.books().enter(transaction);
+        reward.hold_place = None;
+        become_(&mut reward, PENDING, "funds_released", self.now_ms);
+        self.approve_if_due(&mut reward, "funds_released");
         let released = proto::RewardReleased {
             reward_id: reward.id.clone(),
             campaign_id: reward.campaign_id.clone(),
             aktvator_id: reward.aktvator_id.clone(),
-            amount: reward.amount,
+            amount: left(&reward),
             currency: reward.currency.clone(),
+            status: reward.status.clone(),
         };
         self.outcome(entry, outcome::Body::RewardReleased(released));
         self.put(key, Some(Row::Reward(reward)));
     }
 
     /// There is one release under way per scope: `next` takes the place of the one before.
-    fn continue_with(
+    pub(crate) fn continue_with(
         &mut self,
         entry: &Entry,
         mut records: Vec<proto::Record>,
@@ -293,7 +298,10 @@ impl Fold {
         let organization = self.books().organization.clone();
         let mode = i32::from(proto::Mode::from(entry.scope.mode));
         let before = records.len();
-        records.retain(|known| (&known.organization, known.mode) != (&organization, mode));
+        records.retain(|known| {
+            !matches!(known.body, Some(record::Body::ReleaseHolds(_)))
+                || (&known.organization, known.mode) != (&organization, mode)
+        });
         if records.len() == before && next.is_none() {
             return;
         }
@@ -370,7 +378,8 @@ impl Fold {
 
 /// Rewards that wait, with their keys, and the partition's continuations.
 struct Release {
-    rewards: Vec<(Key, Box<proto::RewardRow>)>,
+    /// `None` where nobody waits any more.
+    rewards: Vec<Option<(Key, Box<proto::RewardRow>)>>,
     continuations: Vec<proto::Record>,
 }
 
@@ -385,13 +394,17 @@ enum Place {
 }
 
 /// Named by the command that caused it.
-fn top_up(credit: &proto::WalletCredit, at_ms: i64) -> proto::LedgerTransaction {
+fn top_up(
+    credit: &proto::WalletCredit,
+    entries: Vec<proto::LedgerEntry>,
+    at_ms: i64,
+) -> proto::LedgerTransaction {
     proto::LedgerTransaction {
         id: credit.command_id.clone(),
         kind: LedgerKind::Topup.into(),
         at_ms,
         currency: credit.currency.clone(),
-        entries: wallet::entries(LedgerKind::Topup, credit.amount),
+        entries,
         reward_id: None,
         command_id: Some(credit.command_id.clone()),
     }

@@ -1,6 +1,6 @@
 //! What deciding a conversion event changes.
 
-use schemas::proto::{self, outcome};
+use schemas::proto::{self, LedgerKind, outcome};
 
 use crate::claim::{self, Standing};
 use crate::decision::Code;
@@ -8,10 +8,12 @@ use crate::entry::{Conversion, Entry};
 use crate::fold::{Fold, Settings};
 use crate::judge::{Judgement, judge};
 use crate::key::Key;
+use crate::life::{APPROVED, HELD, NO_FUNDS, PENDING, hour};
 use crate::lookup::{Stop, Unfetched};
 use crate::resolve::{Trail, resolve};
 use crate::reward::Grant;
 use crate::row::Row;
+use crate::undo;
 use crate::wallet::{self, Funding};
 
 impl Fold {
@@ -33,9 +35,12 @@ impl Fold {
         // Rows are asked for together, whichever is missing first.
         let effects = self.judged(entry, event);
         opened.and(repeated.map(drop))?;
+        let orphans = self.orphans_of(entry, event);
         let effects = effects?;
+        let orphans = orphans?;
         self.ready()?;
         self.apply(entry, event, effects);
+        self.adopt(entry, orphans);
         Ok(())
     }
 
@@ -71,10 +76,16 @@ impl Fold {
             accepted_at_ms: entry.accepted_at_ms,
             fingerprint: event.event.fingerprint.clone(),
             position,
+            reversals: Vec::new(),
         };
         self.put(Key::Event(entry.scope, event.id), Some(Row::Event(Box::new(row))));
+        if let Some(external_ref) = &event.event.external_ref {
+            let row = proto::ExternalRow { event_id: event.event.event_id.clone() };
+            let key = Key::External(entry.scope, undo::external(external_ref));
+            self.put(key, Some(Row::External(row)));
+        }
         for (key, row) in rows {
-            self.put(key, Some(row));
+            self.put(key, row);
         }
         for reward in rewards {
             self.reward(entry, reward);
@@ -84,44 +95,33 @@ impl Fold {
 
     fn reward(&mut self, entry: &Entry, reward: Reward) {
         let Reward { key, mut row, funding } = reward;
-        self.fund(entry, &row, funding);
+        let status = row.status.clone();
+        match funding {
+            Funding::Reserved => {
+                PENDING.clone_into(&mut row.status);
+                self.enter(LedgerKind::Reserve, &row, row.amount);
+                if status == APPROVED {
+                    self.enter(LedgerKind::Approve, &row, row.amount);
+                }
+            }
+            Funding::Held => row.hold_place = Some(self.hold(entry, &row)),
+        }
+        row.status = status;
         row.position = self.books().list_reward(row.id.clone(), entry.accepted_at_ms);
+        if row.available_at_ms > self.now_ms {
+            let due = proto::DueRow { reward_id: row.id.clone() };
+            let key = Key::Due(entry.scope, hour(row.available_at_ms), row.position);
+            self.put(key, Some(Row::Due(due)));
+        }
         self.put(key, Some(Row::Reward(row)));
     }
 
-    fn fund(&mut self, entry: &Entry, reward: &proto::RewardRow, funding: Funding) {
-        let at_ms = self.now_ms;
-        let books = self.books();
-        let wallet = books.wallet_mut(&reward.currency);
-        match funding {
-            Funding::Reserved => {
-                wallet::reserve(wallet, reward.amount);
-                books.enter(reward_transaction(proto::LedgerKind::Reserve, reward, at_ms));
-            }
-            Funding::Held => {
-                let place = wallet::hold(wallet, reward.amount);
-                let hold = proto::HoldRow { reward_id: reward.id.clone(), amount: reward.amount };
-                self.put(Key::Hold(entry.scope, place), Some(Row::Hold(hold)));
-            }
-        }
-    }
-}
-
-/// The ledger transaction of funding `reward`. It is named by what caused it: a reward is funded
-/// once.
-pub(crate) fn reward_transaction(
-    kind: proto::LedgerKind,
-    reward: &proto::RewardRow,
-    at_ms: i64,
-) -> proto::LedgerTransaction {
-    proto::LedgerTransaction {
-        id: reward.id.clone(),
-        kind: kind.into(),
-        at_ms,
-        currency: reward.currency.clone(),
-        entries: wallet::entries(kind, reward.amount),
-        reward_id: Some(reward.id.clone()),
-        command_id: None,
+    /// Puts the reward at the end of those that wait for funds; at which place.
+    fn hold(&mut self, entry: &Entry, reward: &proto::RewardRow) -> u64 {
+        let place = wallet::hold(self.books().wallet_mut(&reward.currency), reward.amount);
+        let hold = proto::HoldRow { reward_id: reward.id.clone(), amount: reward.amount };
+        self.put(Key::Hold(entry.scope, place), Some(Row::Hold(hold)));
+        place
     }
 }
 
@@ -169,7 +169,7 @@ struct Effects {
     decided: proto::EventDecided,
     rewards: Vec<Reward>,
     /// Counters and slots.
-    rows: Vec<(Key, Row)>,
+    rows: Vec<(Key, Option<Row>)>,
 }
 
 /// A reward to be written.
@@ -222,9 +222,13 @@ impl Effects {
 impl Reward {
     fn of(entry: &Entry, event: &Conversion, decision: &proto::Decision, grant: Grant<'_>) -> Self {
         let said = decision.rules.get(grant.said);
+        let holding = grant.rule.holding;
+        let available_at_ms = holding.available_at_ms(entry, event);
+        let is_due = !holding.by_hand && available_at_ms <= decision.decided_at_ms;
         let (status, reason) = match grant.funding {
-            Funding::Reserved => ("pending", ""),
-            Funding::Held => ("held", "insufficient_funds"),
+            Funding::Reserved if is_due => (APPROVED, ""),
+            Funding::Reserved => (PENDING, ""),
+            Funding::Held => (HELD, NO_FUNDS),
         };
         let moved = proto::RewardMove {
             status: status.to_owned(),
@@ -250,6 +254,10 @@ impl Reward {
             occurred_at_ms: event.occurred_at_ms,
             position: 0,
             kind: grant.kind.into(),
+            available_at_ms,
+            needs_approval: holding.by_hand,
+            reversed_amount: 0,
+            hold_place: None,
         });
         let key = Key::Reward(entry.scope, grant.id);
         Self { key, row, funding: grant.funding }
@@ -263,5 +271,6 @@ fn created(reward: &Reward) -> proto::RewardCreated {
         amount: reward.row.amount,
         currency: reward.row.currency.clone(),
         held: reward.funding == Funding::Held,
+        status: reward.row.status.clone(),
     }
 }

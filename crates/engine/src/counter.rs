@@ -23,7 +23,8 @@ pub(crate) fn key(facts: &Facts<'_>, of: u128, period: Period, subject: u128) ->
 /// Rows as one event leaves them.
 #[derive(Default)]
 pub(crate) struct Tab {
-    rows: Vec<(Key, Row)>,
+    /// `None` is deleted.
+    rows: Vec<(Key, Option<Row>)>,
 }
 
 impl Tab {
@@ -96,12 +97,20 @@ impl Tab {
         key: &Key,
     ) -> Result<Option<&'r Row>, Unfetched> {
         match self.rows.iter().find(|(known, _)| known == key) {
-            Some((_, row)) => Ok(Some(row)),
+            Some((_, row)) => Ok(row.as_ref()),
             None => look.row(key.clone()),
         }
     }
 
     pub(crate) fn put(&mut self, key: Key, row: Row) {
+        self.set(key, Some(row));
+    }
+
+    pub(crate) fn delete(&mut self, key: Key) {
+        self.set(key, None);
+    }
+
+    fn set(&mut self, key: Key, row: Option<Row>) {
         match self.rows.iter_mut().find(|(known, _)| *known == key) {
             Some((_, known)) => *known = row,
             None => self.rows.push((key, row)),
@@ -109,7 +118,7 @@ impl Tab {
     }
 
     /// All rows that have changed.
-    pub(crate) fn into_rows(self) -> Vec<(Key, Row)> {
+    pub(crate) fn into_rows(self) -> Vec<(Key, Option<Row>)> {
         self.rows
     }
 }

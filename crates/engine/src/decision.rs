@@ -122,6 +122,24 @@ pub enum CommandCode {
     InvalidAmount,
     /// The wallet would not fit 64 bits of minor units.
     Overflow,
+    /// No such reward.
+    UnknownReward,
+    /// The reward's status does not allow it.
+    InvalidTransition,
+    /// The event has not come; the reversal waits for it a week.
+    Orphaned,
+    /// Too many reversals wait for the same event.
+    TooMany,
+    /// Nothing is left of the event.
+    AlreadyReversed,
+    /// More than is left of the event.
+    ExceedsEvent,
+    /// The event has no such amount or quantity.
+    AmountMissing,
+    /// Earlier reversals were in the other unit: amounts and quantities do not mix.
+    MixedUnits,
+    /// It is too late, says the rule.
+    WindowClosed,
 }
 
 impl CommandCode {
@@ -132,6 +150,15 @@ impl CommandCode {
             Self::CurrencyMismatch => "currency_mismatch",
             Self::InvalidAmount => "invalid_amount",
             Self::Overflow => "overflow",
+            Self::UnknownReward => "unknown_reward",
+            Self::InvalidTransition => "invalid_transition",
+            Self::Orphaned => "orphaned",
+            Self::TooMany => "too_many_orphans",
+            Self::AlreadyReversed => "already_reversed",
+            Self::ExceedsEvent => "exceeds_event",
+            Self::AmountMissing => "amount_missing",
+            Self::MixedUnits => "mixed_units",
+            Self::WindowClosed => "reversal_window_closed",
         }
     }
 }

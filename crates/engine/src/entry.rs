@@ -55,6 +55,12 @@ pub enum Body {
     Code(proto::CodeState),
     /// Money came in; the number is the command's id.
     WalletCredit(u128, proto::WalletCredit),
+    /// Someone decides about a reward; the number is the command's id.
+    MoveReward(u128, proto::MoveReward),
+    /// An event is taken back; the number is the command's id.
+    ReverseEvent(u128, proto::ReverseEvent),
+    /// The holding period of rewards is over.
+    Mature(proto::Mature),
     /// Go on releasing held rewards.
     ReleaseHolds(proto::ReleaseHolds),
     /// Forget old claims that led to no reward.
@@ -185,10 +191,23 @@ impl Body {
                 Self::Code(state)
             }
             record::Body::WalletCredit(credit) => {
-                let command = <[u8; 16]>::try_from(credit.command_id.as_ref())
-                    .map_err(|_| Malformed("command id"))?;
-                Self::WalletCredit(u128::from_be_bytes(command), credit)
+                Self::WalletCredit(command_id(&credit.command_id)?, credit)
             }
+            record::Body::MoveReward(command) => {
+                if let Err(_) | Ok(proto::RewardAction::Unspecified) =
+                    proto::RewardAction::try_from(command.action)
+                {
+                    return Err(Unknown("reward action"));
+                }
+                Self::MoveReward(command_id(&command.command_id)?, command)
+            }
+            record::Body::ReverseEvent(command) => {
+                if command.event.is_none() {
+                    return Err(Unknown("event to reverse"));
+                }
+                Self::ReverseEvent(command_id(&command.command_id)?, command)
+            }
+            record::Body::Mature(mature) => Self::Mature(mature),
             record::Body::ReleaseHolds(release) => Self::ReleaseHolds(release),
             record::Body::ExpireClaims(expire) => Self::ExpireClaims(expire),
             record::Body::Tick(_) => Self::Tick,
@@ -244,6 +263,11 @@ impl Conversion {
         let id = self.event.customer.as_ref()?.id.as_ref()?;
         Some(*self.customer.get_or_init(|| hash128("customer", &[id.as_bytes()])))
     }
+}
+
+fn command_id(bytes: &Bytes) -> Result<u128, Undecodable> {
+    let id = <[u8; 16]>::try_from(bytes.as_ref()).map_err(|_| Malformed("command id"))?;
+    Ok(u128::from_be_bytes(id))
 }
 
 fn id<T>(

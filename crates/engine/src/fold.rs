@@ -108,11 +108,14 @@ impl Fold {
     pub fn wants(&mut self, entries: &[Entry]) -> Vec<Key> {
         self.missed.take();
         self.is_probing = true;
+        let before = self.now_ms;
         for entry in entries {
+            self.now_ms = self.now_ms.max(entry.accepted_at_ms);
             // Where the way ends does not matter: what it lacked has been noted.
             let _ = self.entry(entry);
         }
         self.is_probing = false;
+        self.now_ms = before;
         let mut wanted = self.missed.take();
         wanted.retain(|key| !self.known.recall(key));
         wanted

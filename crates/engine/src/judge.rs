@@ -24,7 +24,7 @@ pub(crate) struct Judgement<'a> {
     pub(crate) rules: Vec<proto::RuleDecision>,
     pub(crate) grants: Vec<Grant<'a>>,
     /// Counters and slots as the event leaves them.
-    pub(crate) rows: Vec<(Key, Row)>,
+    pub(crate) rows: Vec<(Key, Option<Row>)>,
 }
 
 /// What the rules say of `facts`, paid from `wallet`.

@@ -61,6 +61,13 @@ pub enum Key {
     Ledger(Scope, u64),
     /// What the owner of the partition must append; one per partition.
     Continuations,
+    /// Which event has an external reference (its hash).
+    External(Scope, u128),
+    /// Reversals that wait for an event, by its id or the hash of its external reference.
+    Orphans(Scope, u128),
+    /// What becomes due in an hour since the epoch, by place. All of a partition stand together, so that its owner
+    /// finds what is due first.
+    Due(Scope, u64, u64),
 }
 
 /// What a counter or a uniqueness slot is of. Its bytes sort by campaign, meaning and bucket, so
@@ -105,6 +112,14 @@ impl Key {
 
     /// Adds the bytes that name the row.
     pub(crate) fn encode_to(&self, bytes: &mut Vec<u8>) {
+        if let Self::Due(scope, hour, place) = self {
+            bytes.extend_from_slice(&NOBODY.to_bytes());
+            bytes.push(kind::DUE);
+            bytes.extend_from_slice(&hour.to_be_bytes());
+            bytes.extend_from_slice(&scope.to_bytes());
+            bytes.extend_from_slice(&place.to_be_bytes());
+            return;
+        }
         bytes.extend_from_slice(&self.scope().to_bytes());
         bytes.push(self.kind());
         match self {
@@ -130,7 +145,10 @@ impl Key {
                 bytes.extend_from_slice(&customer.to_be_bytes());
             }
             Self::Command(_, id) => bytes.extend_from_slice(&id.to_be_bytes()),
-            Self::Wallet(_) | Self::Lists(_) | Self::Continuations => {}
+            Self::External(_, id) | Self::Orphans(_, id) => {
+                bytes.extend_from_slice(&id.to_be_bytes());
+            }
+            Self::Wallet(_) | Self::Lists(_) | Self::Continuations | Self::Due(..) => {}
             Self::Hold(_, place) => bytes.extend_from_slice(&place.to_be_bytes()),
             Self::EventIndex(_, position)
             | Self::RewardIndex(_, position)
@@ -160,6 +178,32 @@ impl Key {
         is_index.then(|| u64::from_be_bytes(*position))
     }
 
+    /// From inclusive, to exclusive: what is due before the hour after this one, of the whole partition.
+    pub fn due_range(hour: u64) -> (Bytes, Bytes) {
+        let mut from = NOBODY.to_bytes().to_vec();
+        from.push(kind::DUE);
+        let mut to = from.clone();
+        to.extend_from_slice(&hour.saturating_add(1).to_be_bytes());
+        (Bytes::from(from), Bytes::from(to))
+    }
+
+    /// The hour, the scope and the place in the bytes of a [`Key::Due`]; `None` for any other key.
+    pub fn due_parts(key: &[u8]) -> Option<(Scope, u64, u64)> {
+        let prefix = NOBODY.to_bytes();
+        let rest = key.strip_prefix(&prefix[..])?.strip_prefix(&[kind::DUE])?;
+        let (hour, rest) = rest.split_first_chunk::<8>()?;
+        let (scope, place) = rest.split_first_chunk::<17>()?;
+        let place = place.try_into().ok()?;
+        let scope = Scope::from_bytes(scope)?;
+        Some((scope, u64::from_be_bytes(*hour), u64::from_be_bytes(place)))
+    }
+
+    /// Whose row stands under a key of these bytes.
+    pub fn scope_of(key: &[u8]) -> Option<Scope> {
+        let due = Self::due_parts(key).map(|(scope, _, _)| scope);
+        due.or_else(|| key.first_chunk().and_then(Scope::from_bytes))
+    }
+
     /// Whose row it is; [`Key::Continuations`] belongs to nobody and stands at the scope of zero.
     pub fn scope(&self) -> Scope {
         match self {
@@ -177,6 +221,9 @@ impl Key {
             | Self::Tier(scope, _)
             | Self::Recurring(scope, _)
             | Self::Binding(scope, _, _)
+            | Self::External(scope, _)
+            | Self::Orphans(scope, _)
+            | Self::Due(scope, _, _)
             | Self::Unique(scope, _)
             | Self::Command(scope, _)
             | Self::Wallet(scope)
@@ -214,6 +261,9 @@ impl Key {
             Self::RewardIndex(..) => kind::REWARD_INDEX,
             Self::Ledger(..) => kind::LEDGER,
             Self::Continuations => kind::CONTINUATIONS,
+            Self::External(..) => kind::EXTERNAL,
+            Self::Orphans(..) => kind::ORPHANS,
+            Self::Due(..) => kind::DUE,
         }
     }
 }
@@ -248,7 +298,10 @@ impl Hash for Key {
                 state.write_u64(slot.of as u64 ^ slot.campaign.to_u128() as u64);
                 state.write_u64(slot.subject as u64 ^ ((slot.bucket.index as u64) << 32));
             }
-            Self::Command(_, id) => state.write_u64(*id as u64),
+            Self::Command(_, id) | Self::External(_, id) | Self::Orphans(_, id) => {
+                state.write_u64(*id as u64);
+            }
+            Self::Due(_, hour, place) => state.write_u64(hour.wrapping_mul(1 << 32) ^ *place),
             Self::Hold(_, number)
             | Self::EventIndex(_, number)
             | Self::RewardIndex(_, number)
@@ -292,8 +345,11 @@ mod kind {
     pub(super) const TIER: u8 = 25;
     pub(super) const RECURRING: u8 = 26;
     pub(super) const BINDING: u8 = 27;
+    pub(super) const EXTERNAL: u8 = 28;
+    pub(super) const ORPHANS: u8 = 29;
     pub(super) const EVENT_INDEX: u8 = 32;
     pub(super) const REWARD_INDEX: u8 = 33;
     pub(super) const LEDGER: u8 = 34;
     pub(super) const CONTINUATIONS: u8 = 48;
+    pub(super) const DUE: u8 = 49;
 }

@@ -71,11 +71,16 @@ struct OnTheWay {
     by_id: FxHashMap<u128, usize>,
 }
 
-/// The id of a row that is written once: ids of events and rewards are hashes, and do not meet.
+/// The id of a row that is written once, or seldom again: ids of events and rewards and what stands for external
+/// references are hashes, and do not meet.
 fn once(key: &Key) -> Option<u128> {
     match key {
         Key::Event(_, id) => Some(id.to_u128()),
         Key::Reward(_, id) => Some(id.to_u128()),
+        Key::External(scope, id) => {
+            let whose = scope.organization.to_u128().rotate_left(1) ^ scope.mode as u128;
+            Some(id.wrapping_add(whose))
+        }
         _ => None,
     }
 }
@@ -101,8 +106,10 @@ impl Known {
     /// Makes the row of `key` known if it was written and is not in the store yet.
     pub(crate) fn recall(&mut self, key: &Key) -> bool {
         let Some(id) = once(key) else { return false };
-        let on_the_way = || self.on_the_way.iter().rev().find_map(|set| set.row(id));
-        let Some(row) = self.written.row(id).or_else(on_the_way) else { return false };
+        // An id says whose row it is only together with the key: someone else may ask for it.
+        let name = key.encode();
+        let on_the_way = || self.on_the_way.iter().rev().find_map(|set| set.row(id, &name));
+        let Some(row) = self.written.row(id, &name).or_else(on_the_way) else { return false };
         let row = row.map(|bytes| Row::decode(key, bytes)).transpose();
         self.learn(key.clone(), row.expect("what was written can be read"));
         true
@@ -197,19 +204,28 @@ impl Written {
             self.bytes.len()
         });
         let span = Span { start, key_end, row_end };
-        match id.map(|id| (id, self.by_id.get(&id))) {
-            Some((_, Some(place))) => self.ends[*place] = span,
-            Some((id, None)) => {
-                self.by_id.insert(id, self.ends.len());
-                self.ends.push(span);
+        let Some(id) = id else { return self.ends.push(span) };
+        let known = self.by_id.insert(id, self.ends.len());
+        match known.filter(|place| self.name(*place) == &self.bytes[start..key_end]) {
+            Some(place) => {
+                self.by_id.insert(id, place);
+                self.ends[place] = span;
             }
             None => self.ends.push(span),
         }
     }
 
-    fn row(&self, id: u128) -> Option<Option<Bytes>> {
-        let Span { key_end, row_end, .. } = self.ends[*self.by_id.get(&id)?];
-        Some(row_end.map(|row_end| Bytes::copy_from_slice(&self.bytes[key_end..row_end])))
+    /// The key's bytes of what stands at this place.
+    fn name(&self, place: usize) -> &[u8] {
+        let Span { start, key_end, .. } = self.ends[place];
+        &self.bytes[start..key_end]
+    }
+
+    fn row(&self, id: u128, name: &[u8]) -> Option<Option<Bytes>> {
+        let place = *self.by_id.get(&id)?;
+        let Span { key_end, row_end, .. } = self.ends[place];
+        let row = row_end.map(|row_end| Bytes::copy_from_slice(&self.bytes[key_end..row_end]));
+        (self.name(place) == name).then_some(row)
     }
 
     /// All of it, cut from one buffer.
@@ -224,7 +240,8 @@ impl Written {
 }
 
 impl OnTheWay {
-    fn row(&self, id: u128) -> Option<Option<Bytes>> {
-        self.by_id.get(&id).map(|place| self.once[*place].1.clone())
+    fn row(&self, id: u128, name: &[u8]) -> Option<Option<Bytes>> {
+        let (key, row) = &self.once[*self.by_id.get(&id)?];
+        (key == name).then(|| row.clone())
     }
 }

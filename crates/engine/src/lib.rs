@@ -9,7 +9,8 @@
 //!
 //! Start reading at [`fold`], then `conversion` for what an event changes and `command` for everything that
 //! is not an event; [`rulebook`] for what rules may say, `resolve` and `attribution` for whose an event is,
-//! `judge` and `reward` for what it earns, `amount`, `tier`, `cap` and `wallet` for the arithmetic.
+//! `judge` and `reward` for what it earns, `amount`, `tier`, `cap` and `wallet` for the arithmetic, `life`, `moves` and
+//! `reversal` for what becomes of a reward.
 
 pub mod admission;
 pub mod calendar;
@@ -35,12 +36,16 @@ mod decimal;
 mod facts;
 mod judge;
 mod known;
+mod life;
 mod lookup;
 mod metric;
+mod moves;
 mod recurring;
 mod resolve;
+mod reversal;
 mod reward;
 mod tier;
+mod undo;
 mod wallet;
 
 /// A decision's figures as lines of text.
@@ -51,5 +56,7 @@ pub use entry::{Entry, Undecodable};
 pub use fold::{Fold, Settings, Verdict};
 pub use key::{IndexKind, Key};
 pub use known::Write;
+pub use reversal::command_id as reversal_id;
 pub use row::Row;
 pub use rulebook::Rulebook;
+pub use undo::external as external_ref;

@@ -110,6 +110,9 @@ typed! {
     counter: Counter => i64;
     recurring: Recurring => proto::RecurringRow;
     binding: Binding => proto::BindingRow;
+    external: External => proto::ExternalRow;
+    orphans: Orphans => proto::OrphansRow;
+    due: Due => proto::DueRow;
     command: Command => proto::CommandRow;
     wallet: Wallet => proto::WalletRow;
     hold: Hold => proto::HoldRow;

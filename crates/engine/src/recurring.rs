@@ -39,6 +39,9 @@ impl Recurring {
         row: Option<&proto::RecurringRow>,
     ) -> Option<(Code, &'static str)> {
         let row = row?;
+        if row.stopped {
+            return Some((Code::AlreadyRewarded, "recurring_stopped"));
+        }
         if self.count_max.is_some_and(|max| row.rewards >= max) {
             return Some((Code::AlreadyRewarded, "recurring_count"));
         }
@@ -62,6 +65,7 @@ pub(crate) fn rewarded(
         first_occurred_at_ms: facts.conversion.occurred_at_ms,
         rewards: 0,
         rulebook_version: version,
+        stopped: false,
     });
     row.rewards += 1;
     row

@@ -40,6 +40,12 @@ pub enum Row {
     Recurring(proto::RecurringRow),
     /// Under [`Key::Binding`].
     Binding(proto::BindingRow),
+    /// Under [`Key::External`].
+    External(proto::ExternalRow),
+    /// Under [`Key::Orphans`].
+    Orphans(proto::OrphansRow),
+    /// Under [`Key::Due`].
+    Due(proto::DueRow),
     /// Under [`Key::Unique`].
     Unique(proto::UniqueRow),
     /// Under [`Key::Command`].
@@ -106,6 +112,9 @@ impl Row {
             Self::Tier(row) => add(row, bytes),
             Self::Recurring(row) => add(row, bytes),
             Self::Binding(row) => add(row, bytes),
+            Self::External(row) => add(row, bytes),
+            Self::Orphans(row) => add(row, bytes),
+            Self::Due(row) => add(row, bytes),
             Self::Unique(row) => add(row, bytes),
             Self::Command(row) => add(row, bytes),
             Self::Wallet(row) => add(row, bytes),
@@ -146,6 +155,9 @@ impl Row {
             Key::Tier(..) => Self::Tier(message("tier", bytes)?),
             Key::Recurring(..) => Self::Recurring(message("recurring", bytes)?),
             Key::Binding(..) => Self::Binding(message("binding", bytes)?),
+            Key::External(..) => Self::External(message("external", bytes)?),
+            Key::Orphans(..) => Self::Orphans(message("orphans", bytes)?),
+            Key::Due(..) => Self::Due(message("due", bytes)?),
             Key::Unique(..) => Self::Unique(message("unique", bytes)?),
             Key::Command(..) => Self::Command(message("command", bytes)?),
             Key::Wallet(..) => Self::Wallet(message("wallet", bytes)?),

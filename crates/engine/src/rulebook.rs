@@ -22,8 +22,10 @@ use crate::condition::Condition;
 use crate::counter;
 use crate::facts::Facts;
 use crate::key::{Key, Slot};
+use crate::life::Holding;
 use crate::metric::Metric;
 use crate::recurring::Recurring;
+use crate::reversal::ReversalTerms;
 use crate::tier::Tiers;
 
 /// Rules per rulebook.
@@ -116,6 +118,8 @@ pub(crate) struct Rule {
     pub(crate) price: Price,
     pub(crate) uniqueness: Option<Uniqueness>,
     pub(crate) recurring: Option<Recurring>,
+    pub(crate) holding: Holding,
+    pub(crate) reversal: ReversalTerms,
     /// The rule's own and the rulebook's, by key.
     pub(crate) caps: Vec<Cap>,
 }

@@ -1,6 +1,6 @@
 //! The wallet: a double-entry ledger's balances, and the queue of rewards that wait for money.
 //!
-//! External, available and reserved always sum to zero, and available is never below zero. Held
+//! External, available, reserved and payable always sum to zero, and available is never below zero. Held
 //! rewards are no entries: no money has moved for them. They are released strictly first in, first
 //! out, and while one waits a new reward waits behind it.
 
@@ -34,7 +34,7 @@ impl<'a> Purse<'a> {
             currency: wallet.map(|wallet| wallet.currency.as_str()),
             available: wallet.map_or(0, |wallet| wallet.available),
             held: wallet.map_or(0, |wallet| wallet.held),
-            is_queued: wallet.is_some_and(|wallet| wallet.hold_first != wallet.hold_next),
+            is_queued: wallet.is_some_and(is_queued),
         }
     }
 
@@ -67,10 +67,47 @@ pub(crate) fn empty(currency: &str) -> proto::WalletRow {
     proto::WalletRow { currency: currency.to_owned(), ..Default::default() }
 }
 
-/// Takes `amount`, which [`funding`] found to be available, out of it.
-pub(crate) fn reserve(wallet: &mut proto::WalletRow, amount: i64) {
-    wallet.available -= amount;
-    wallet.reserved += amount;
+/// Moves `amount` from one account to another; the balanced entries of it.
+pub(crate) fn transfer(
+    wallet: &mut proto::WalletRow,
+    (from, to): (Account, Account),
+    amount: i64,
+) -> Vec<LedgerEntry> {
+    *balance(wallet, from) -= amount;
+    *balance(wallet, to) += amount;
+    vec![
+        LedgerEntry { account: from.into(), amount: -amount },
+        LedgerEntry { account: to.into(), amount },
+    ]
+}
+
+fn balance(wallet: &mut proto::WalletRow, account: Account) -> &mut i64 {
+    match account {
+        Account::WalletAvailable => &mut wallet.available,
+        Account::WalletReserved => &mut wallet.reserved,
+        Account::AktvatorPayable => &mut wallet.payable,
+        Account::External | Account::Unspecified => &mut wallet.external,
+    }
+}
+
+/// Whence and whither a transaction about a reward goes; of what is taken back, whether it was `approved`.
+pub(crate) fn way(kind: LedgerKind, approved: bool) -> (Account, Account) {
+    match kind {
+        LedgerKind::Topup | LedgerKind::Unspecified => {
+            (Account::External, Account::WalletAvailable)
+        }
+        LedgerKind::Reserve | LedgerKind::Release => {
+            (Account::WalletAvailable, Account::WalletReserved)
+        }
+        LedgerKind::Approve => (Account::WalletReserved, Account::AktvatorPayable),
+        LedgerKind::Hold => (Account::AktvatorPayable, Account::WalletReserved),
+        LedgerKind::Reject | LedgerKind::Reverse if approved => {
+            (Account::AktvatorPayable, Account::WalletAvailable)
+        }
+        LedgerKind::Reject | LedgerKind::Reverse => {
+            (Account::WalletReserved, Account::WalletAvailable)
+        }
+    }
 }
 
 /// Puts `amount` at the end of the queue, and answers its place.
@@ -81,45 +118,33 @@ pub(crate) fn hold(wallet: &mut proto::WalletRow, amount: i64) -> u64 {
     place
 }
 
-/// Releases the first of the queue, of `amount`, if that much is available.
+/// Lets go of the first place of the queue, for which `amount` is available or nothing waits any more.
 pub(crate) fn release(wallet: &mut proto::WalletRow, amount: i64) -> bool {
     let enough = wallet.available >= amount;
     if enough {
-        reserve(wallet, amount);
         wallet.held -= amount;
         wallet.hold_first += 1;
     }
     enough
 }
 
-/// Money comes in.
+/// May something of the queue be released, that could not be before?
+pub(crate) fn is_queued(wallet: &proto::WalletRow) -> bool {
+    wallet.hold_first < wallet.hold_next
+}
+
+/// Money comes in; the entries of it.
 pub(crate) fn credit(
     wallet: &mut proto::WalletRow,
     credit: &proto::WalletCredit,
-) -> Result<(), CommandCode> {
+) -> Result<Vec<LedgerEntry>, CommandCode> {
     if wallet.currency != credit.currency {
         return Err(CommandCode::CurrencyMismatch);
     }
     if credit.amount <= 0 {
         return Err(CommandCode::InvalidAmount);
     }
-    // External is what available and reserved add up to, so neither can overflow before it does.
-    let external = wallet.external.checked_sub(credit.amount);
-    wallet.external = external.ok_or(CommandCode::Overflow)?;
-    wallet.available += credit.amount;
-    Ok(())
-}
-
-/// The balanced entries of moving `amount` from one account to another.
-pub(crate) fn entries(kind: LedgerKind, amount: i64) -> Vec<LedgerEntry> {
-    let (from, to) = match kind {
-        LedgerKind::Topup => (Account::External, Account::WalletAvailable),
-        LedgerKind::Reserve | LedgerKind::Release | LedgerKind::Unspecified => {
-            (Account::WalletAvailable, Account::WalletReserved)
-        }
-    };
-    vec![
-        LedgerEntry { account: from.into(), amount: -amount },
-        LedgerEntry { account: to.into(), amount },
-    ]
+    // External is what the others add up to, so none can overflow before it does.
+    wallet.external.checked_sub(credit.amount).ok_or(CommandCode::Overflow)?;
+    Ok(transfer(wallet, way(LedgerKind::Topup, false), credit.amount))
 }

@@ -59,9 +59,23 @@ fn types(outcome: &Outcome) -> Vec<&'static str> {
         Some(outcome::Body::EventDecided(e)) if e.rewards.is_empty() => {
             vec!["action_attempt.rejected"]
         }
-        Some(outcome::Body::EventDecided(_)) => vec!["action_attempt.verified", "reward.created"],
+        Some(outcome::Body::EventDecided(e)) => {
+            let rewards = e.rewards.iter().map(|_| "reward.created");
+            ["action_attempt.verified"].into_iter().chain(rewards).collect()
+        }
         Some(outcome::Body::WalletCredited(_)) => vec!["wallet.credited"],
         Some(outcome::Body::RewardReleased(_)) => vec!["reward.released"],
+        Some(outcome::Body::RewardMoved(moved)) => vec![match moved.status.as_str() {
+            "approved" => "reward.approved",
+            "held" => "reward.held",
+            "rejected" => "reward.rejected",
+            _ => "reward.released",
+        }],
+        Some(outcome::Body::EventReversed(e)) if e.aktvator_id.is_none() => Vec::new(),
+        Some(outcome::Body::EventReversed(e)) => {
+            let rewards = e.rewards.iter().map(|_| "reward.reversed");
+            ["event.reversed"].into_iter().chain(rewards).collect()
+        }
         Some(outcome::Body::CampaignCreated(_)) => vec!["campaign.created"],
         None => Vec::new(),
     }

@@ -129,6 +129,8 @@ fn told(outcome: &Outcome) -> Option<Told> {
         outcome::Body::CampaignCreated(created) => {
             Told::CampaignCreated(created.campaign_id.to_vec())
         }
+        // Nobody draws commands that lead to them.
+        outcome::Body::RewardMoved(_) | outcome::Body::EventReversed(_) => return None,
     })
 }
 

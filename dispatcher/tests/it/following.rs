@@ -65,6 +65,37 @@ async fn the_payload_is_the_product_pages() {
     assert_eq!(*verified, want);
 }
 
+fn moved(status: &str) -> proto::RewardMoved {
+    proto::RewardMoved {
+        reward_id: schemas::id::RewardId::from_u128(101).to_proto(),
+        event_id: schemas::id::ConversionEventId::from_u128(1).to_proto(),
+        campaign_id: CampaignId::from_u128(1).to_proto(),
+        aktvator_id: schemas::id::AktvatorId::from_u128(1).to_proto(),
+        amount: 50,
+        status: status.into(),
+        reason: "looked at".into(),
+        ..Default::default()
+    }
+}
+
+fn reversed() -> proto::EventReversed {
+    let reward = proto::RewardReversed {
+        reward_id: schemas::id::RewardId::from_u128(101).to_proto(),
+        amount: 20,
+        left: 30,
+        ..Default::default()
+    };
+    proto::EventReversed {
+        event_id: schemas::id::ConversionEventId::from_u128(1).to_proto(),
+        campaign_id: Some(CampaignId::from_u128(1).to_proto()),
+        aktvator_id: Some(schemas::id::AktvatorId::from_u128(1).to_proto()),
+        revenue: 400,
+        reason: "refund".into(),
+        rewards: vec![reward],
+        ..Default::default()
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_cause_has_its_notices() {
     let unattributed =
@@ -82,6 +113,7 @@ async fn every_cause_has_its_notices() {
         aktvator_id: schemas::id::AktvatorId::from_u128(1).to_proto(),
         amount: 50,
         currency: "USD".into(),
+        status: "pending".into(),
     };
     let created = proto::CampaignCreated {
         campaign_id: CampaignId::from_u128(1).to_proto(),
@@ -96,6 +128,10 @@ async fn every_cause_has_its_notices() {
             Body::EventDecided(unattributed),
             Body::WalletCredited(credited),
             Body::RewardReleased(released),
+            Body::RewardMoved(moved("approved")),
+            Body::RewardMoved(moved("held")),
+            Body::RewardMoved(moved("rejected")),
+            Body::EventReversed(reversed()),
             Body::CampaignCreated(created),
         ],
     )
@@ -109,13 +145,22 @@ async fn every_cause_has_its_notices() {
         ("action_attempt.rejected", 1),
         ("action_attempt.verified", 1),
         ("campaign.created", 1),
+        ("event.reversed", 1),
+        ("reward.approved", 1),
         ("reward.created", 2),
+        ("reward.held", 1),
+        ("reward.rejected", 1),
         ("reward.released", 1),
+        ("reward.reversed", 1),
         ("wallet.credited", 1),
     ];
     assert_eq!(kinds, want.into());
     assert_eq!(data(&told, "action_attempt.verified")[0]["rewardAmount"], 150);
     assert_eq!(data(&told, "action_attempt.rejected")[0]["code"], "conditions_not_met");
+    assert_eq!(data(&told, "reward.held")[0]["reason"], "looked at");
+    let (event, reward) = (&data(&told, "event.reversed")[0], &data(&told, "reward.reversed")[0]);
+    assert_eq!((&event["amount"], &event["whole"]), (&400.into(), &false.into()));
+    assert_eq!((&reward["amount"], &reward["left"]), (&20.into(), &30.into()));
     let credited = &data(&told, "wallet.credited")[0];
     assert_eq!(credited["available"], 12_000);
     assert!(credited["topupId"].as_str().is_some_and(|id| id.starts_with("top_")), "{credited}");

@@ -225,6 +225,7 @@ pub(crate) fn decided(event: u128, code: &str, rewards: &[i64]) -> proto::EventD
         amount: *amount,
         currency: "USD".into(),
         held: i > 0,
+        status: if i > 0 { "held" } else { "pending" }.into(),
     };
     proto::EventDecided {
         event_id: ConversionEventId::from_u128(event).to_proto(),

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::cap_syntax::{Unique, caps, uniqueness};
 use super::condition_syntax::Conditions;
 use super::price_syntax::price;
-use super::time_syntax::{active, may_recur, recurring};
+use super::time_syntax::{active, holding, may_recur, recurring, reversal};
 use super::{AttributionTerms, Binding, Combine, RULES_MAX, Rule, Rulebook};
 use crate::cap::Cap;
 use crate::metric::Metric;
@@ -29,7 +29,7 @@ const LOOKBACK_DAYS_DEFAULT: i64 = 30;
 /// Days an event may be late where the rulebook says nothing.
 const LATE_EVENT_DAYS_DEFAULT: i64 = 30;
 /// A hundred years: `lookbackDays` and `lateEventMaxDays` go up to here.
-const DAYS_MAX: i64 = 36_500;
+pub(super) const DAYS_MAX: i64 = 36_500;
 /// The priority of a rule that names none; lower is tried first.
 const PRIORITY_DEFAULT: i64 = 100;
 const PRIORITY: RangeInclusive<i64> = -1_000_000..=1_000_000;
@@ -244,8 +244,8 @@ fn rule(path: String, value: &Value, shared: &Shared, faults: &mut Vec<Fault>) -
     let own = uniqueness(&mut fields);
     let recurring = recurring(&mut fields);
     let own_caps = caps(&mut fields);
-    hold(&mut fields);
-    fields.unsupported("reversal");
+    let holding = holding(&mut fields);
+    let reversal = reversal(&mut fields);
     let unique = own.as_ref().or(shared.uniqueness.as_ref());
     let mut caps: Vec<Cap> = own_caps.iter().chain(&shared.caps).cloned().collect();
     caps.sort_by(|a, b| a.key.cmp(&b.key));
@@ -268,6 +268,8 @@ fn rule(path: String, value: &Value, shared: &Shared, faults: &mut Vec<Fault>) -
         price,
         uniqueness,
         recurring,
+        holding,
+        reversal,
         caps,
     };
     Some(ReadRule { rule, own_caps, enabled, priority })
@@ -286,17 +288,6 @@ fn on(fields: &mut Fields<'_, '_>) -> (Vec<String>, Vec<GigId>) {
         }
     });
     (event_types, gigs)
-}
-
-fn hold(fields: &mut Fields<'_, '_>) {
-    nested(fields, "hold", |hold| {
-        zero(hold, "days");
-        only(hold, "basis", "occurredAt", &["acceptedAt"]);
-        if hold.optional_bool("manualApproval") == Some(true) {
-            let message = "`manualApproval` is not supported yet";
-            hold.fault("manualApproval", "not_supported", message);
-        }
-    });
 }
 
 /// Letters, digits, `_`, `-` and `.`: keys stand in codes, rows and URLs.

@@ -1,4 +1,4 @@
-//! Active windows and recurring rewards in a rulebook's JSON.
+//! Active windows, recurring rewards, holding periods and reversals in a rulebook's JSON.
 
 use jiff::civil::{Time, Weekday};
 use schemas::fault::Fault;
@@ -8,14 +8,18 @@ use serde_json::Value;
 
 use super::HOURS_MAX;
 use super::cap_syntax::Unique;
-use super::syntax::nested;
+use super::syntax::{DAYS_MAX, nested, only};
 use crate::active::{Active, Hours};
-use crate::calendar::Period;
+use crate::calendar::{DAY_MS, Period};
 use crate::cap::{Cap, CapMetric, CapScope};
+use crate::life::Holding;
 use crate::recurring::Recurring;
+use crate::reversal::ReversalTerms;
 
 /// A hundred years.
 const MONTHS_MAX: i64 = 1_200;
+/// Days that a reward may wait.
+const HOLD_DAYS_MAX: i64 = 365;
 const DAYS: [(&str, Weekday); 7] = [
     ("MON", Weekday::Monday),
     ("TUE", Weekday::Tuesday),
@@ -105,6 +109,37 @@ pub(super) fn recurring(fields: &mut Fields<'_, '_>) -> Option<Recurring> {
         });
     });
     read
+}
+
+/// How long the rewards of a rule wait. Without a word they wait for someone's approval.
+pub(super) fn holding(fields: &mut Fields<'_, '_>) -> Holding {
+    let mut holding = Holding { period_ms: 0, from_accepted: false, by_hand: true };
+    nested(fields, "hold", |hold| {
+        let days = hold.optional_integer("days", 0..=HOLD_DAYS_MAX).unwrap_or(0);
+        let basis = hold.optional_choice("basis", &[("occurredAt", false), ("acceptedAt", true)]);
+        holding = Holding {
+            period_ms: days * DAY_MS,
+            from_accepted: basis.unwrap_or(false),
+            by_hand: hold.optional_bool("manualApproval").unwrap_or(false),
+        };
+    });
+    holding
+}
+
+/// How the rewards of a rule are taken back.
+pub(super) fn reversal(fields: &mut Fields<'_, '_>) -> ReversalTerms {
+    let mut terms = ReversalTerms { window_ms: None, whole: false, restore_caps: true };
+    nested(fields, "reversal", |reversal| {
+        let days = reversal.optional_integer("windowDays", 0..=DAYS_MAX);
+        let modes = [("proportional", false), ("full", true)];
+        terms = ReversalTerms {
+            window_ms: days.map(|days| days * DAY_MS),
+            whole: reversal.optional_choice("mode", &modes).unwrap_or(false),
+            restore_caps: reversal.optional_bool("restoreCaps").unwrap_or(true),
+        };
+        only(reversal, "afterPayout", "clawback", &["absorb"]);
+    });
+    terms
 }
 
 /// A rule that recurs must not be stopped after its first reward by something else that it says.

@@ -49,10 +49,12 @@ script_tables! {
     combine: 15;
     funding: 10;
     items: 15;
+    life: 20;
     matching: 10;
     past: 12;
     periods: 15;
     recurring: 10;
+    reversals: 30;
     scopes: 15;
     tiers: 25;
     uniqueness: 10;

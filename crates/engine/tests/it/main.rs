@@ -5,6 +5,7 @@ mod properties;
 mod rulebooks;
 mod script;
 mod speed;
+mod tenants;
 mod torn;
 mod world;
 

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use engine::{Key, Row};
 use proptest::prelude::*;
+use schemas::hash::event_id;
 use schemas::proto::outcome::Body as Outcome;
 use schemas::proto::record::Body;
-use schemas::proto::{self, Account};
+use schemas::proto::reverse_event::Event;
+use schemas::proto::{self, Account, RewardAction};
 use serde_json::{Value, json};
 
 use crate::script::{Script, event, ms, with_defaults};
@@ -19,13 +21,35 @@ const MONTH_MAX: i64 = 700;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Event { key: u8, fields: Vec<String> },
-    Credit { id: u8, amount: i64 },
+    Event {
+        key: u8,
+        fields: Vec<String>,
+    },
+    Credit {
+        id: u8,
+        amount: i64,
+    },
     Rules(usize),
     Campaign(bool),
     Aktvator(bool),
     Wait(i64),
+    /// So many days later what is due by then, as far as rewards are listed up to here.
+    Mature(i64),
+    Move {
+        key: u8,
+        action: RewardAction,
+    },
+    Reverse {
+        key: u8,
+        amount: Option<i64>,
+        reason: &'static str,
+    },
 }
+
+/// Places in the list of rewards that are looked at.
+const PLACES: u64 = 60;
+const DAY_MS: i64 = 86_400_000;
+const HOUR_MS: i64 = 3_600_000;
 
 fn step() -> impl Strategy<Value = Step> {
     let fields = (
@@ -50,7 +74,20 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Campaign),
         1 => any::<bool>().prop_map(Step::Aktvator),
         1 => (-5_000..5_000i64).prop_map(Step::Wait),
+        1 => (0..2i64).prop_map(Step::Mature),
+        2 => (any::<u8>(), action()).prop_map(|(key, action)| Step::Move { key, action }),
+        2 => (any::<u8>(), prop::option::of(1..900i64), prop::sample::select(vec!["refund", "fraud"]))
+            .prop_map(|(key, amount, reason)| Step::Reverse { key, amount, reason }),
     ]
+}
+
+fn action() -> impl Strategy<Value = RewardAction> {
+    prop::sample::select(vec![
+        RewardAction::Approve,
+        RewardAction::Reject,
+        RewardAction::Hold,
+        RewardAction::Release,
+    ])
 }
 
 /// All have the two caps, so that their limits hold over the whole log.
@@ -62,8 +99,9 @@ fn rules() -> Vec<Value> {
         {"key": "few", "scope": "customer", "metric": "count", "limit": 9, "onExceed": "reject"},
         {"key": "pace", "scope": "aktvator_customer", "metric": "amount", "limit": 300, "period": "rolling:4d"}
     ]);
-    let percent = json!({"key": "p", "reward": {"type": "percent", "bps": 1_250, "min": 3}});
-    let flat = json!({"key": "f", "priority": 1, "reward": {"type": "flat", "amount": 40},
+    let percent =
+        json!({"key": "p", "hold": {}, "reward": {"type": "percent", "bps": 1_250, "min": 3}});
+    let flat = json!({"key": "f", "priority": 1, "hold": {"days": 1}, "reward": {"type": "flat", "amount": 40},
         "when": {"field": "event.amount", "op": "gte", "value": 900}});
     let tiered = json!({"key": "t", "reward": {"type": "tiered", "metric": "aktvator.revenue",
         "period": "week", "retroactive": true, "tiers": [
@@ -121,10 +159,46 @@ fn world(steps: &[Step]) -> World {
                 now_ms += by_ms;
                 Body::Tick(proto::Tick {})
             }
+            Step::Mature(days) => {
+                now_ms += days * DAY_MS;
+                for hour in due_hours(now_ms) {
+                    let positions = (0..PLACES).collect();
+                    world.append(now_ms, Body::Mature(proto::Mature { hour, positions }));
+                }
+                continue;
+            }
+            Step::Move { key, action } => Body::MoveReward(proto::MoveReward {
+                command_id: u128::from(version).to_be_bytes().to_vec().into(),
+                reward_id: reward_of(*key),
+                action: (*action).into(),
+                reason: String::new(),
+            }),
+            Step::Reverse { key, amount, reason } => {
+                let event = event_id(SCOPE, &format!("e{key}"));
+                Body::ReverseEvent(proto::ReverseEvent {
+                    command_id: (u128::from(version) << 64).to_be_bytes().to_vec().into(),
+                    event: Some(Event::EventId(event.to_proto())),
+                    amount: *amount,
+                    reason: (*reason).to_owned(),
+                    ..Default::default()
+                })
+            }
         };
         world.append(now_ms, body);
     }
     world
+}
+
+/// Everything in this world is accepted about noon.
+fn due_hours(now_ms: i64) -> impl Iterator<Item = u64> {
+    let days = (0..3).map(move |days| now_ms - days * DAY_MS);
+    days.flat_map(|day| (-1..2).map(move |hour| (day / HOUR_MS + hour) as u64))
+}
+
+/// The reward that one of the rules makes of an event.
+fn reward_of(key: u8) -> bytes::Bytes {
+    let rule = ["p", "f", "t", "g", "s"][usize::from(key) % 5];
+    schemas::hash::reward_id(event_id(SCOPE, &format!("e{}", key / 5)), rule).to_proto()
 }
 
 fn ran(mut world: World, batch_max: usize) -> World {
@@ -145,6 +219,8 @@ fn check_money(world: &World) -> Result<(), TestCaseError> {
     prop_assert_eq!(wallet.external, balance(Account::External));
     prop_assert_eq!(wallet.available, balance(Account::WalletAvailable));
     prop_assert_eq!(wallet.reserved, balance(Account::WalletReserved));
+    prop_assert_eq!(wallet.payable, balance(Account::AktvatorPayable));
+    prop_assert!(wallet.reserved >= 0 && wallet.payable >= 0 && wallet.held >= 0);
     prop_assert!(wallet.available >= 0 && wallet.external <= 0);
     let rows = world.all(&Key::Hold(SCOPE, 0)).into_iter();
     let holds: Vec<i64> = rows
@@ -161,22 +237,29 @@ fn check_money(world: &World) -> Result<(), TestCaseError> {
 fn check_rewards(world: &World) -> Result<(), TestCaseError> {
     let zone = jiff::tz::TimeZone::get("America/New_York").expect("bundled");
     let mut months: BTreeMap<_, i64> = BTreeMap::new();
-    let (mut total, mut pending, mut held) = (0, 0, 0);
+    let (mut total, mut reserved, mut payable, mut held) = (0, 0, 0, 0);
     for reward in world.rewards() {
         let at = jiff::Timestamp::from_millisecond(reward.occurred_at_ms).expect("in range");
         let date = zone.to_datetime(at).date();
         let month = (reward.aktvator_id.clone(), date.year(), date.month());
-        *months.entry(month).or_default() += reward.amount;
-        total += reward.amount;
-        match reward.status.as_str() {
-            "pending" => pending += reward.amount,
-            _ => held += reward.amount,
+        let left = reward.amount - reward.reversed_amount;
+        prop_assert!((0..=reward.amount).contains(&left), "{reward:?}");
+        match (reward.status.as_str(), reward.held_reason.as_deref()) {
+            ("rejected", _) => continue,
+            ("pending", None) | ("held", Some("review")) => reserved += left,
+            ("approved", None) => payable += left,
+            ("held", Some("insufficient_funds")) => held += left,
+            ("reversed", None) => prop_assert_eq!(left, 0),
+            other => prop_assert!(false, "{:?}", other),
         }
+        *months.entry(month).or_default() += left;
+        total += left;
     }
     prop_assert!(total <= TOTAL_MAX, "{total}");
     prop_assert!(months.values().all(|sum| *sum <= MONTH_MAX), "{months:?}");
     let wallet = world.wallet();
-    prop_assert_eq!((pending, held), (wallet.reserved, wallet.held));
+    let found = (wallet.reserved, wallet.payable, wallet.held);
+    prop_assert_eq!((reserved, payable, held), found);
     Ok(())
 }
 
@@ -220,7 +303,8 @@ proptest! {
         let log = once.log.clone();
         let repeated = log.iter().filter(|bytes| {
             let entry = engine::Entry::decode(0, (*bytes).clone()).expect("decodable");
-            !matches!(entry.body, engine::entry::Body::Tick)
+            // By then more may be due.
+            !matches!(entry.body, engine::entry::Body::Tick | engine::entry::Body::Mature(_))
         });
         twice.log.extend(repeated.cloned());
         twice.run(7);
@@ -243,9 +327,10 @@ proptest! {
     }
 }
 
-/// Outcomes of a log without the continuations that were appended behind it.
+/// Outcomes of a log up to the first that may be of a continuation, which was appended behind it.
 fn count(world: &World) -> usize {
-    let is_release =
-        |outcome: &proto::Outcome| matches!(outcome.body, Some(Outcome::RewardReleased(_)));
-    world.outcomes.iter().position(is_release).unwrap_or(world.outcomes.len())
+    let may_continue = |outcome: &proto::Outcome| {
+        matches!(outcome.body, Some(Outcome::RewardReleased(_) | Outcome::EventReversed(_)))
+    };
+    world.outcomes.iter().position(may_continue).unwrap_or(world.outcomes.len())
 }

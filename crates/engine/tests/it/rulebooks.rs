@@ -72,12 +72,12 @@ fn whole() -> Value {
 #[test]
 fn every_fault_at_once() {
     let rulebook = json!({"currency": "EUR", "timezone": "Mars/Base", "combine": "worst", "x": 1,
-        "rules": [{"key": "a b", "reward": {"type": "flat"}, "hold": {"days": 3}}, 7]});
+        "rules": [{"key": "a b", "reward": {"type": "flat"}, "hold": {"days": 400}}, 7]});
     assert_eq!(
         faults(&rulebook),
         "/currency currency_mismatch, /timezone invalid_format, /combine invalid_choice, \
          /rules/0/key invalid_format, /rules/0/reward/amount required, \
-         /rules/0/hold/days not_supported, /rules/1 wrong_type, /x unknown_field"
+         /rules/0/hold/days out_of_range, /rules/1 wrong_type, /x unknown_field"
     );
 }
 

@@ -10,13 +10,18 @@
 //! - `events KEY[=CENTS]...`: events decided as one batch, a tenth of 100 CENTS each: their codes.
 //! - `index POSITION`: the keys an index row of events lists, `-` for an empty place.
 //! - `credit ID AMOUNT [CURRENCY]`: the command's code, and how many rewards it released.
-//! - `wallet`: available/reserved/held. `count`: the number of rewards.
+//! - `wallet`: available/reserved/held, and payable if there is any. `count`: the number of rewards.
+//! - `approve KEY`, `reject`, `hold`, `release`: of the first reward of an event: the command's code, and what is left of
+//!   it and its status.
+//! - `reverse KEY [amount=N] [quantity=N] [reason=R] [as=NAME] [ref=REF]`: the command's code, and the same of all rewards.
+//!   Its command is named by the others, or NAME.
+//! - `rewards KEY`: what is left of each reward of an event, and its status. `mature`: what is due by now. Nothing.
 //! - `campaign STATUS`, `gig ID TYPE STATUS`, `aktvator ID STATUS`, `link ID AKTVATOR`: Nothing.
 //! - `now TIME`: records are accepted then. `tick`: a tick. `expire POSITION`: claims. Nothing.
 
 use engine::{Key, Row};
 use schemas::id::{CampaignId, GigId, LinkId};
-use schemas::proto::{self, record::Body};
+use schemas::proto::{self, RewardAction, record::Body, reverse_event::Event};
 use schemas::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -79,6 +84,17 @@ impl Script {
                 return Some(self.credit(number(id), amount, currency.first().unwrap_or(&"USD")));
             }
             ("wallet", _) => return Some(self.wallet()),
+            ("approve", [key]) => return Some(self.act(RewardAction::Approve, key)),
+            ("reject", [key]) => return Some(self.act(RewardAction::Reject, key)),
+            ("hold", [key]) => return Some(self.act(RewardAction::Hold, key)),
+            ("release", [key]) => return Some(self.act(RewardAction::Release, key)),
+            ("reverse", [key, fields @ ..]) => return Some(self.reverse(key, fields)),
+            ("rewards", [key]) => return Some(self.rewards(key)),
+            ("mature", []) => {
+                self.world.mature(self.now_ms);
+                self.world.run(usize::MAX);
+                return None;
+            }
             ("count", _) => {
                 return Some(self.world.rewards().len().to_string());
             }
@@ -116,18 +132,22 @@ impl Script {
         self.keys.push(key.to_owned());
         self.world.append(self.now_ms, conversion(key, event(fields)));
         self.world.run(usize::MAX);
-        let outcome = self.world.outcomes.last().and_then(|outcome| outcome.body.as_ref());
-        let Some(proto::outcome::Body::EventDecided(decided)) = outcome else {
-            panic!("an event has an outcome")
-        };
+        let decided = self.world.outcomes.iter().rev().find_map(|outcome| match &outcome.body {
+            Some(proto::outcome::Body::EventDecided(decided)) => Some(decided),
+            _ => None,
+        });
+        let decided = decided.expect("an event has an outcome");
         let decision = self.world.decision(key).expect("decided");
         let mut shown = decided.code.clone();
         if !decided.repeat && !decision.detail.is_empty() {
             shown = format!("{shown}:{}", decision.detail);
         }
         for reward in &decided.rewards {
-            let held = if reward.held { " held" } else { "" };
-            shown = format!("{shown} {}{held}", reward.amount);
+            let status = match reward.status.as_str() {
+                "pending" => String::new(),
+                other => format!(" {other}"),
+            };
+            shown = format!("{shown} {}{status}", reward.amount);
         }
         shown
     }
@@ -181,7 +201,63 @@ impl Script {
 
     fn wallet(&self) -> String {
         let wallet = self.world.wallet();
-        format!("{}/{}/{}", wallet.available, wallet.reserved, wallet.held)
+        let payable = match wallet.payable {
+            0 => String::new(),
+            payable => format!("/{payable}"),
+        };
+        format!("{}/{}/{}{payable}", wallet.available, wallet.reserved, wallet.held)
+    }
+
+    fn act(&mut self, action: RewardAction, key: &str) -> String {
+        let first = self.world.rewards_of(key).first().map(|reward| reward.id.clone());
+        let id = u128::from(self.versions) << 64;
+        let command = proto::MoveReward {
+            command_id: id.to_be_bytes().to_vec().into(),
+            reward_id: first.unwrap_or_default(),
+            action: action.into(),
+            reason: "seen".into(),
+        };
+        self.world.append(self.now_ms, Body::MoveReward(command));
+        self.world.run(usize::MAX);
+        self.decided(id, key)
+    }
+
+    fn reverse(&mut self, key: &str, fields: &[&str]) -> String {
+        let mut command = proto::ReverseEvent {
+            event: Some(Event::EventId(schemas::hash::event_id(SCOPE, key).to_proto())),
+            reason: "refund".into(),
+            ..Default::default()
+        };
+        let mut name = fields.join(" ");
+        for field in fields {
+            match field.split_once('=').expect("name=value") {
+                ("amount", value) => command.amount = Some(value.parse().expect("an amount")),
+                ("quantity", value) => command.quantity = Some(value.parse().expect("a quantity")),
+                ("reason", value) => command.reason = value.into(),
+                ("ref", value) => command.event = Some(Event::ExternalRef(value.into())),
+                ("as", value) => name = value.into(),
+                _ => panic!("no such field: {field}"),
+            }
+        }
+        let id = engine::reversal_id(key, &name);
+        command.command_id = id.to_be_bytes().to_vec().into();
+        self.world.append(self.now_ms, Body::ReverseEvent(command));
+        self.world.run(usize::MAX);
+        self.decided(id, key)
+    }
+
+    fn decided(&self, command: u128, key: &str) -> String {
+        let Some(Row::Command(row)) = self.world.row(&Key::Command(SCOPE, command)) else {
+            panic!("a command has a row")
+        };
+        format!("{} {}", row.code, self.rewards(key)).trim_end().to_owned()
+    }
+
+    fn rewards(&self, key: &str) -> String {
+        let rewards = self.world.rewards_of(key);
+        let shown =
+            rewards.iter().map(|r| format!("{} {}", r.amount - r.reversed_amount, r.status));
+        shown.collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -134,6 +134,25 @@ impl World {
             .collect()
     }
 
+    /// The rewards of an event, in the order in which its rules made them.
+    pub(crate) fn rewards_of(&self, idempotency_key: &str) -> Vec<proto::RewardRow> {
+        let rules = self.decision(idempotency_key).unwrap_or_default().rules;
+        let ids = rules.iter().filter_map(|rule| RewardId::from_proto(rule.reward_id.as_deref()?));
+        let rows = ids.filter_map(|id| self.row(&Key::Reward(SCOPE, id)));
+        rows.filter_map(|row| if let Row::Reward(row) = row { Some(*row) } else { None }).collect()
+    }
+
+    /// Appends what the owner does when hours are over.
+    pub(crate) fn mature(&mut self, now_ms: i64) {
+        let (from, to) = Key::due_range(u64::try_from(now_ms / 3_600_000).expect("after 1970"));
+        let due: Vec<_> = self.rows.range(from..to).map(|(key, _)| key.clone()).collect();
+        for key in due {
+            let (_, hour, place) = Key::due_parts(&key).expect("a key of what is due");
+            let mature = proto::Mature { hour, positions: vec![place] };
+            self.append(now_ms, Body::Mature(mature));
+        }
+    }
+
     pub(crate) fn wallet(&self) -> proto::WalletRow {
         match self.row(&Key::Wallet(SCOPE)) {
             Some(Row::Wallet(wallet)) => wallet,
