@@ -4,8 +4,10 @@
 use engine::{Entry, Fold, Key, Row, Settings};
 use prost::Message;
 use schemas::proto::{self, record::Body};
+use serde_json::json;
 
-use crate::world::{SCOPE, record};
+use crate::script::with_defaults;
+use crate::world::{self, CAMPAIGN, SCOPE, World, record};
 
 /// A wallet with one reward that waits, whose row the successor has deleted.
 fn wallet() -> proto::WalletRow {
@@ -41,4 +43,28 @@ fn rows_that_do_not_fit_together_are_not_decided_on() {
     let verdict = fold.take();
     assert!(verdict.outcomes.is_empty() && verdict.appends.is_empty());
     assert_eq!(verdict.writes, []);
+}
+
+/// An event on its way to the store is enough to know its repeat, which, were it none, would need an aktvator
+/// that nobody has looked up.
+#[test]
+fn a_repeat_needs_nothing_but_its_event() {
+    let event = || {
+        let said = proto::ConversionEvent {
+            event_type: "purchase".into(),
+            campaign_id: Some(CAMPAIGN.to_proto()),
+            attribution_code: Some("AK".into()),
+            ..proto::ConversionEvent::default()
+        };
+        world::conversion("e", said)
+    };
+    let mut world = World::default();
+    world.append(1, world::campaign(CAMPAIGN, 1, "active"));
+    world.append(1, world::rulebook(1, 0, &with_defaults(json!({}))));
+    world.append(2, event());
+    world.append(3, world::code("AK", 1, CAMPAIGN, 30));
+    world.append(4, event());
+    world.run_warm(4, 1);
+    let repeat = world.outcomes.last().and_then(|outcome| outcome.body.as_ref());
+    assert!(matches!(repeat, Some(proto::outcome::Body::EventDecided(event)) if event.repeat));
 }

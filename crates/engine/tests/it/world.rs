@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) fold_time_ms: i64,
     /// By encoded key.
     pub(crate) rows: BTreeMap<Bytes, Bytes>,
+    /// Keys of all rows that were ever written, as the owner's filter has them.
+    claims: BTreeSet<Bytes>,
     pub(crate) outcomes: Vec<proto::Outcome>,
 }
 
@@ -77,9 +79,12 @@ impl World {
 
     fn decide(&mut self, fold: &mut Fold, batch_max: usize) -> Verdict {
         let end = self.log.len().min(self.next.saturating_add(batch_max));
-        let entries: Vec<Entry> = (self.next..end)
+        let mut entries: Vec<Entry> = (self.next..end)
             .map(|at| Entry::decode(at as u64, self.log[at].clone()).expect("decodable"))
             .collect();
+        for entry in &mut entries {
+            entry.is_new = entry.claim().is_some_and(|key| !self.claims.contains(&key.encode()));
+        }
         let (mut rest, mut fetches) = (&entries[..], 0);
         loop {
             let decided = fold.decide(rest);
@@ -89,13 +94,21 @@ impl World {
             (rest, fetches) = (&rest[decided..], if decided > 0 { 0 } else { fetches });
             assert!(fetches < FETCHES_MAX, "too many fetches for one record");
             fetches += 1;
-            for key in fold.wants(rest) {
+            let wanted = fold.wants(rest);
+            assert!(
+                decided > 0 || !wanted.is_empty(),
+                "offset {} waits for nothing",
+                rest[0].offset
+            );
+            for key in wanted {
                 assert!(fold.get(&key).is_none(), "{key:?} is known");
                 fold.learn(key.clone(), self.row(&key));
             }
         }
         self.next = end;
-        fold.take()
+        let verdict = fold.take();
+        self.claims.extend(verdict.writes.iter().map(|(key, _)| key.clone()));
+        verdict
     }
 
     fn commit(&mut self, verdict: &Verdict) {
