@@ -1,46 +1,78 @@
-//! C1: no cap is exceeded. Counts every cap again from the rewards that were made, in log order.
+//! C1: no cap is exceeded. Counts every cap again from what is left of the rewards that were made.
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use engine::Key;
 use prost::Message;
-use schemas::id::ConversionEventId;
+use schemas::id::{ConversionEventId, RewardId};
 use schemas::partition::Scope;
 use schemas::proto::{
-    CapPeriod, CapScope, CapUse, Decision, EventRow, Record, RuleDecision, record::Body,
+    CapMetric, CapPeriod, CapScope, CapUse, Decision, EventRow, Record, RewardRow, RuleDecision,
+    record::Body,
 };
 
-use crate::invariant::{Checked, Invariant, ensure};
+use crate::invariant::{Checked, Invariant, Violation, ensure};
 use crate::ledger::scan;
 use crate::oracle::{Found, unreadable};
 
 /// What one cap counts: campaign, key, bucket, and within whom.
 type Counted = (Vec<u8>, String, i32, String);
 
-/// Checks every use of every cap of a scope.
+/// What stands of one: used by rewards as far as they were not taken back, and the highest limit it had.
+#[derive(Default)]
+struct Standing {
+    used: i64,
+    limit: i64,
+}
+
+/// Checks every use of every cap of a scope. How much of it stood before each use, the model knows.
 pub(crate) async fn hold(found: &Found, scope: Scope) -> Checked {
+    let left = left(found, scope).await?;
     let first = Key::Event(scope, ConversionEventId::from_u128(0)).encode();
     let last = Key::Event(scope, ConversionEventId::from_u128(u128::MAX)).encode();
     let rows = scan(found, scope, (first, last)).await?;
-    let rows = rows.into_iter().map(EventRow::decode);
-    let mut rows: Vec<EventRow> = rows.collect::<Result<_, _>>().map_err(unreadable)?;
-    rows.sort_by_key(|row| row.offset);
-    let mut used: BTreeMap<Counted, i64> = BTreeMap::new();
+    let mut standing: BTreeMap<Counted, Standing> = BTreeMap::new();
     for row in rows {
+        let row = EventRow::decode(row).map_err(unreadable)?;
         let record = Record::decode(row.record.clone()).map_err(unreadable)?;
         let decision = row.decision.unwrap_or_default();
-        let rewarded = decision.rules.iter().filter(|rule| rule.reward_id.is_some());
-        for (rule, cap) in rewarded.flat_map(|rule| rule.caps.iter().map(move |cap| (rule, cap))) {
-            let Some(counted) = counted(&decision, &record, rule, cap) else { continue };
-            let used = used.entry(counted).or_default();
-            ensure(cap.used_before == *used, Invariant::C1, || {
-                format!("{scope}: {cap:?} stood at {used} when {:?} was decided", row.offset)
-            })?;
-            *used += cap.taken;
-            ensure(*used <= cap.limit, Invariant::C1, || format!("{scope}: {cap:?} at {used}"))?;
+        for rule in &decision.rules {
+            let Some(left) = rule.reward_id.as_ref().and_then(|id| left.get(id)) else { continue };
+            for cap in &rule.caps {
+                ensure(cap.used_before + cap.taken <= cap.limit, Invariant::C1, || {
+                    format!("{scope}: {cap:?}")
+                })?;
+                let Some(counted) = counted(&decision, &record, rule, cap) else { continue };
+                let standing = standing.entry(counted).or_default();
+                standing.limit = standing.limit.max(cap.limit);
+                standing.used += match cap.metric() {
+                    CapMetric::Amount => (cap.taken - (rule.amount - left)).max(0),
+                    _ if *left > 0 => cap.taken,
+                    _ => 0,
+                };
+            }
         }
     }
+    for (counted, Standing { used, limit }) in standing {
+        ensure(used <= limit, Invariant::C1, || {
+            format!("{scope}: {counted:?} at {used} of {limit}")
+        })?;
+    }
     Ok(())
+}
+
+/// What is left of each reward.
+async fn left(found: &Found, scope: Scope) -> Result<BTreeMap<Bytes, i64>, Violation> {
+    let first = Key::Reward(scope, RewardId::from_u128(0)).encode();
+    let last = Key::Reward(scope, RewardId::from_u128(u128::MAX)).encode();
+    let mut left = BTreeMap::new();
+    for row in scan(found, scope, (first, last)).await? {
+        let reward = RewardRow::decode(row).map_err(unreadable)?;
+        let is_there = i64::from(reward.status != "rejected");
+        left.insert(reward.id, (reward.amount - reward.reversed_amount) * is_there);
+    }
+    Ok(left)
 }
 
 /// Nothing for a cap per customer of an event without one, which counts for itself, and for one of a rolling

@@ -20,23 +20,27 @@ pub(crate) async fn balances(found: &Found, scope: Scope, books: Option<&Books>)
     let wallet = wallet(found, scope).await?;
     let accounts = accounts(found, scope).await?;
     let of = |account: Account| accounts.get(&(account as i32)).copied().unwrap_or_default();
-    let rows = (wallet.external, wallet.available, wallet.reserved);
-    let entries =
-        (of(Account::External), of(Account::WalletAvailable), of(Account::WalletReserved));
+    let rows = (wallet.external, wallet.available, wallet.reserved, wallet.payable);
+    let entries = (
+        of(Account::External),
+        of(Account::WalletAvailable),
+        of(Account::WalletReserved),
+        of(Account::AktvatorPayable),
+    );
     ensure(rows == entries, Invariant::L1, || {
         format!("{scope}: the wallet says {rows:?}, its entries {entries:?}")
     })?;
-    let model = books.map_or((0, 0), |books| (books.available, books.reserved));
-    ensure((wallet.available, wallet.reserved) == model, Invariant::Model, || {
+    let model = books.map_or((0, 0, 0), |books| (books.available, books.reserved, books.payable));
+    ensure((wallet.available, wallet.reserved, wallet.payable) == model, Invariant::Model, || {
         format!("{scope}: wallet {wallet:?}, the model says {model:?}")
     })?;
     let waiting = books.and_then(Books::first_held);
     ensure(waiting.is_none_or(|amount| amount > wallet.available), Invariant::Liveness, || {
         format!("{scope}: {waiting:?} is held, and {} available", wallet.available)
     })?;
-    let (pending, held) = rewards(found, scope).await?;
-    ensure((pending, held) == (wallet.reserved, wallet.held), Invariant::L1, || {
-        format!("{scope}: rewards of {pending} pending, {held} held; wallet {wallet:?}")
+    let owed = rewards(found, scope).await?;
+    ensure(owed == (wallet.reserved, wallet.payable, wallet.held), Invariant::L1, || {
+        format!("{scope}: rewards reserved, payable, held {owed:?}; wallet {wallet:?}")
     })
 }
 
@@ -67,23 +71,27 @@ async fn accounts(found: &Found, scope: Scope) -> Result<BTreeMap<i32, i64>, Vio
     Ok(accounts)
 }
 
-/// What pending and held rewards add up to.
-async fn rewards(found: &Found, scope: Scope) -> Result<(i64, i64), Violation> {
+/// What rewards add up to that have funds and are not approved, that are, and that wait for funds.
+async fn rewards(found: &Found, scope: Scope) -> Result<(i64, i64, i64), Violation> {
     let first = Key::Reward(scope, schemas::id::RewardId::from_u128(0)).encode();
     let last = Key::Reward(scope, schemas::id::RewardId::from_u128(u128::MAX)).encode();
-    let (mut pending, mut held) = (0, 0);
+    let (mut reserved, mut payable, mut held) = (0, 0, 0);
     for row in scan(found, scope, (first, last)).await? {
         let reward = RewardRow::decode(row).map_err(unreadable)?;
-        match reward.status.as_str() {
-            "pending" => pending += reward.amount,
-            "held" => held += reward.amount,
+        let left = reward.amount - reward.reversed_amount;
+        match (reward.status.as_str(), reward.held_reason.as_deref()) {
+            ("pending", None) | ("held", Some("review")) => reserved += left,
+            ("approved", None) => payable += left,
+            ("held", Some("insufficient_funds")) => held += left,
+            ("reversed", None) if left == 0 => {}
+            ("rejected", None) => {}
             other => {
-                let message = format!("{scope}: a reward is {other}");
+                let message = format!("{scope}: a reward is {other:?}");
                 return Err(Violation::new(Invariant::L1, message));
             }
         }
     }
-    Ok((pending, held))
+    Ok((reserved, payable, held))
 }
 
 /// The rows of a range, in key order.

@@ -237,6 +237,11 @@ impl Life {
                 // Damage that does not make it into the log is none.
                 let _ = self.log.append(Topic::Events, vec![(partition, bytes.into())]).await;
             }
+            Action::Command { label, partition, record } => {
+                world.book.note(format!("{now} {label}"));
+                // One that does not make it into the log was refused to its caller.
+                let _ = self.log.append(Topic::Events, vec![(partition, record)]).await;
+            }
             Action::Rival => {
                 world.book.note(format!("{now} a rival evaluator"));
                 self.evaluate(world);

@@ -1,13 +1,14 @@
 //! What should come of a log: a naive reading of the rules, one record after another, with no batch, no
 //! store, no plan and none of the engine's code.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod life;
+mod pricing;
 
-use schemas::hash;
+use std::collections::{BTreeMap, VecDeque};
+
 use schemas::id::{ConversionEventId, OrganizationId, RewardId};
 use schemas::partition::{Mode, Scope};
 use schemas::proto::{self, ConversionEvent, Record, record::Body};
-use schemas::time::Timestamp;
 use serde_json::Value;
 
 /// Any id, as its bytes.
@@ -19,17 +20,27 @@ const CLOCKS_DIFFER_MS: i64 = 5 * 60 * 1_000;
 /// What the outside is told, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
-    Decided { event: ConversionEventId, code: String, reward: Option<Reward>, repeat: bool },
+    Decided { event: ConversionEventId, code: String, rewards: Vec<Reward>, repeat: bool },
     Credited { amount: i64, available: i64 },
-    Released { reward: RewardId, amount: i64 },
+    Released { reward: RewardId, amount: i64, status: String },
     CampaignCreated(Id),
+    Moved { reward: RewardId, amount: i64, status: String },
+    Reversed { event: ConversionEventId, whole: bool, revenue: i64, rewards: Vec<TakenBack> },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reward {
     pub(crate) id: RewardId,
     pub(crate) amount: i64,
-    pub(crate) held: bool,
+    pub(crate) status: String,
+}
+
+/// What is taken back of a reward, and what is left of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TakenBack {
+    pub(crate) id: RewardId,
+    pub(crate) back: i64,
+    pub(crate) left: i64,
 }
 
 /// Figures of one campaign, as `/performance` shows them.
@@ -51,15 +62,56 @@ pub(crate) struct Books {
     rulebooks: BTreeMap<Id, BTreeMap<u64, (i64, Value)>>,
     /// Link id or code to version, campaign, aktvator.
     keys: BTreeMap<Id, (u64, Id, Id)>,
-    fingerprints: BTreeMap<ConversionEventId, Id>,
-    counters: BTreeMap<String, i64>,
-    uniques: BTreeSet<String>,
-    credits: BTreeSet<Id>,
+    events: BTreeMap<ConversionEventId, Known>,
+    /// By the name of what is counted, and for rolling windows by day.
+    counters: BTreeMap<(String, Option<i64>), i64>,
+    /// Which reward has the slot.
+    uniques: BTreeMap<String, RewardId>,
+    /// Commands that are decided, and (false) reversals that wait for their event.
+    commands: BTreeMap<Id, bool>,
     pub(crate) available: i64,
     pub(crate) reserved: i64,
-    holds: VecDeque<(RewardId, i64)>,
+    pub(crate) payable: i64,
+    /// Places of rewards in `owed`; `None` where nobody waits any more.
+    holds: VecDeque<Option<usize>>,
     holds_begin: u64,
+    /// In the order in which they were made.
+    owed: Vec<Owed>,
     pub(crate) sums: BTreeMap<Id, Sums>,
+}
+
+/// An event that was decided.
+struct Known {
+    fingerprint: Id,
+    amount: Option<i64>,
+    campaign: Option<Id>,
+    /// Was it judged by the rules?
+    counts: bool,
+    /// What it added to metrics of tiers: name and day, and how much; of revenue it is `true`.
+    metrics: Vec<(String, Option<i64>, i64, bool)>,
+    /// Places in `owed`.
+    rewards: Vec<usize>,
+    reversed: i64,
+    is_gone: bool,
+}
+
+/// A reward that was made.
+struct Owed {
+    id: RewardId,
+    amount: i64,
+    back: i64,
+    status: &'static str,
+    /// It is held for a second look, not for funds.
+    in_review: bool,
+    needs_approval: bool,
+    available_at_ms: i64,
+    is_flat: bool,
+    /// A part of the event takes all of it.
+    goes_whole: bool,
+    /// What it took of caps: the name, the day, and how much; of money it is `true`.
+    caps: Vec<(String, Option<i64>, i64, bool)>,
+    slot: Option<String>,
+    campaign: Id,
 }
 
 /// The whole fold.
@@ -67,15 +119,24 @@ pub(crate) struct Model {
     pub(crate) books: BTreeMap<Scope, Books>,
     /// Held rewards released by one record.
     pub(crate) holds_per_step: usize,
+    /// Fold time by partition.
+    now_ms: BTreeMap<u16, i64>,
 }
 
 impl Model {
     pub(crate) fn new(holds_per_step: u32) -> Self {
-        Self { books: BTreeMap::new(), holds_per_step: holds_per_step as usize }
+        Self {
+            books: BTreeMap::new(),
+            holds_per_step: holds_per_step as usize,
+            now_ms: BTreeMap::new(),
+        }
     }
 
-    /// What `record` tells the outside; nothing where it is not a record.
-    pub(crate) fn fold(&mut self, record: &Record) -> Vec<Told> {
+    /// What `record`, the next of its partition, tells the outside; nothing where it is not a record.
+    pub(crate) fn fold(&mut self, partition: u16, record: &Record) -> Vec<Told> {
+        let now_ms = self.now_ms.entry(partition).or_insert(i64::MIN);
+        *now_ms = record.accepted_at_ms.max(*now_ms);
+        let now_ms = *now_ms;
         let Some(organization) = OrganizationId::from_proto(&record.organization) else {
             return Vec::new();
         };
@@ -84,11 +145,16 @@ impl Model {
         let steps = self.holds_per_step;
         let books = self.books.entry(scope).or_default();
         match record.body.as_ref() {
-            Some(Body::Conversion(event)) => vec![books.event(event, record.accepted_at_ms)],
-            Some(Body::WalletCredit(credit)) => books.credit(credit, steps),
-            Some(Body::ReleaseHolds(release)) if release.hold_first == books.holds_begin => {
-                books.release(steps)
+            Some(Body::Conversion(event)) => {
+                vec![books.event(event, record.accepted_at_ms, now_ms)]
             }
+            Some(Body::WalletCredit(credit)) => books.credit(credit, steps, now_ms),
+            Some(Body::ReleaseHolds(release)) if release.hold_first == books.holds_begin => {
+                books.release(steps, now_ms)
+            }
+            Some(Body::MoveReward(command)) => books.move_reward(command, now_ms),
+            Some(Body::ReverseEvent(command)) => books.reverse(command),
+            Some(Body::Mature(mature)) => books.mature(mature, now_ms),
             Some(Body::Campaign(c)) => books.campaign(c),
             Some(body) => {
                 books.command(body);
@@ -102,7 +168,7 @@ impl Model {
 impl Books {
     /// The amount of the reward that is released next.
     pub(crate) fn first_held(&self) -> Option<i64> {
-        self.holds.front().map(|(_, amount)| *amount)
+        self.holds.front().map(|place| place.map_or(0, |place| self.owed[place].left()))
     }
 
     fn campaign(&mut self, c: &proto::CampaignState) -> Vec<Told> {
@@ -149,28 +215,38 @@ impl Books {
         }
     }
 
-    fn event(&mut self, event: &ConversionEvent, accepted_ms: i64) -> Told {
+    fn event(&mut self, event: &ConversionEvent, accepted_ms: i64, now_ms: i64) -> Told {
         let id = ConversionEventId::from_proto(&event.event_id).expect("the edge writes ids");
-        let repeat = self.fingerprints.get(&id).map(|first| first[..] == event.fingerprint[..]);
+        let repeat =
+            self.events.get(&id).map(|first| first.fingerprint[..] == event.fingerprint[..]);
         if let Some(same) = repeat {
             let code = if same { "duplicate" } else { "idempotency_conflict" }.to_owned();
-            return Told::Decided { event: id, code, reward: None, repeat: true };
+            return Told::Decided { event: id, code, rewards: Vec::new(), repeat: true };
         }
-        self.fingerprints.insert(id, event.fingerprint.to_vec());
-        let (code, reward) = match self.judge(event, accepted_ms, id) {
-            Ok((code, reward)) => (code, Some(reward)),
-            Err(code) => (code, None),
+        let known = Known {
+            fingerprint: event.fingerprint.to_vec(),
+            amount: event.amount,
+            campaign: None,
+            counts: false,
+            metrics: Vec::new(),
+            rewards: Vec::new(),
+            reversed: 0,
+            is_gone: false,
         };
-        Told::Decided { event: id, code: code.to_owned(), reward, repeat: false }
+        self.events.insert(id, known);
+        let code = self.judge(event, (accepted_ms, now_ms), id).unwrap_or_else(|code| code);
+        let rewards =
+            self.events[&id].rewards.iter().map(|place| self.owed[*place].told()).collect();
+        Told::Decided { event: id, code: code.to_owned(), rewards, repeat: false }
     }
 
-    /// The code and the reward, or the code of why there is none.
+    /// The code; an error is of an event that the rules are not asked about.
     fn judge(
         &mut self,
         event: &ConversionEvent,
-        accepted_ms: i64,
+        (accepted_ms, now_ms): (i64, i64),
         id: ConversionEventId,
-    ) -> Result<(&'static str, Reward), &'static str> {
+    ) -> Result<&'static str, &'static str> {
         let named = |key: Option<&[u8]>| key.map(|key| self.keys.get(key).cloned());
         let link = named(event.attribution_link_id.as_deref());
         let click = named(event.click.as_ref().map(|click| &click.link_id[..]));
@@ -216,131 +292,35 @@ impl Books {
         // Every rulebook drawn says that a code beats a click.
         let found = link.or(code).or(click);
         let aktvator = found.ok_or(*failures.first().unwrap_or(&"unknown_attribution"))?;
-        self.conversion(&campaign, event);
+        let known = self.events.get_mut(&id).expect("it was put there");
+        (known.campaign, known.counts) = (Some(campaign.clone()), true);
+        let sums = self.sums.entry(campaign.clone()).or_default();
+        sums.conversions += 1;
+        sums.revenue += event.amount.unwrap_or(0);
         let approved = self.states.get(&aktvator).is_some_and(|state| state.1 == "approved");
         ensure(approved, "not_eligible")?;
-        self.rules(event, &rules, &campaign, &aktvator, occurred_ms, id)
-    }
-
-    /// The first rule that matches, by priority; of those that do not, the one that came furthest.
-    fn rules(
-        &mut self,
-        event: &ConversionEvent,
-        rulebook: &Value,
-        campaign: &Id,
-        aktvator: &Id,
-        at_ms: i64,
-        id: ConversionEventId,
-    ) -> Result<(&'static str, Reward), &'static str> {
         let customer = event.customer.as_ref().and_then(|customer| customer.id.clone());
-        let mut refusal = (0, "conditions_not_met");
-        let mut rules: Vec<&Value> = list(&rulebook["rules"]);
-        rules.sort_by_key(|rule| rule["priority"].as_i64());
-        for rule in rules {
-            if !list(&rule["on"]["eventTypes"]).contains(&&Value::from(&event.event_type[..])) {
-                continue;
-            }
-            let caps = [list(&rule["caps"]), list(&rulebook["caps"])].concat();
-            if customer.is_none() && caps.iter().any(|cap| cap["scope"] == "customer") {
-                refusal = refusal.max((1, "not_eligible"));
-                continue;
-            }
-            // The only condition drawn: the amount is at least so much.
-            if let Some(least) = rule["when"]["value"].as_i64()
-                && event.amount.is_none_or(|amount| amount < least)
-            {
-                refusal = refusal.max((2, "conditions_not_met"));
-                continue;
-            }
-            let slot = format!("{campaign:?} {} {customer:?}", rule["key"]);
-            let unique = rule.get("uniqueness").is_some() && customer.is_some();
-            if unique && self.uniques.contains(&slot) {
-                refusal = refusal.max((3, "already_rewarded"));
-                continue;
-            }
-            let amount = amount(&rule["reward"], event)?;
-            let counters =
-                caps.iter().map(|cap| counter(cap, campaign, aktvator, &customer, at_ms));
-            let counters: Vec<Option<String>> = counters.collect();
-            let paid = self.capped(&caps, &counters, amount).ok_or("cap_exceeded")?;
-            for (cap, counter) in caps.iter().zip(counters) {
-                let step = if cap["metric"] == "amount" { paid } else { 1 };
-                if let Some(counter) = counter {
-                    *self.counters.entry(counter).or_default() += step;
-                }
-            }
-            self.uniques.extend(unique.then_some(slot));
-            let rule_key = rule["key"].as_str().unwrap_or_default();
-            let reward = self.fund(hash::reward_id(id, rule_key), paid);
-            let sums = self.sums.entry(campaign.clone()).or_default();
-            sums.rewards += 1;
-            sums.reward_amount += paid;
-            return Ok((if paid < amount { "clipped" } else { "rewarded" }, reward));
-        }
-        Err(refusal.1)
+        let case = pricing::Case {
+            event,
+            id,
+            campaign,
+            aktvator,
+            customer,
+            at_ms: occurred_ms,
+            accepted_ms,
+            now_ms,
+        };
+        Ok(self.rules(&case, &rules))
     }
 
-    /// What all caps together leave of `amount`; nothing where one refuses.
-    fn capped(&self, caps: &[&Value], counters: &[Option<String>], amount: i64) -> Option<i64> {
-        let rooms: Vec<i64> = caps
-            .iter()
-            .zip(counters)
-            .map(|(cap, counter)| {
-                let used = counter.as_ref().and_then(|counter| self.counters.get(counter));
-                let left = (cap["limit"].as_i64().unwrap_or_default() - used.unwrap_or(&0)).max(0);
-                if cap["metric"] == "amount" || left == 0 { left } else { i64::MAX }
-            })
-            .collect();
-        let clipping = caps.iter().zip(&rooms).filter(|(cap, _)| cap["onExceed"] == "clip");
-        let paid = clipping.map(|(_, room)| *room).fold(amount, i64::min);
-        (paid > 0 && rooms.iter().all(|room| *room >= paid)).then_some(paid)
-    }
-
-    /// Out of the wallet, or at the end of those that wait.
-    fn fund(&mut self, id: RewardId, amount: i64) -> Reward {
-        let held = !self.holds.is_empty() || self.available < amount;
-        if held {
-            self.holds.push_back((id, amount));
-        } else {
-            self.reserve(amount);
-        }
-        Reward { id, amount, held }
-    }
-
-    fn reserve(&mut self, amount: i64) {
-        self.available -= amount;
-        self.reserved += amount;
-    }
-
-    fn credit(&mut self, credit: &proto::WalletCredit, steps: usize) -> Vec<Told> {
-        if !self.credits.insert(credit.command_id.to_vec()) {
+    fn credit(&mut self, credit: &proto::WalletCredit, steps: usize, now_ms: i64) -> Vec<Told> {
+        if self.commands.insert(credit.command_id.to_vec(), true).is_some() {
             return Vec::new();
         }
         self.available += credit.amount;
         let mut told = vec![Told::Credited { amount: credit.amount, available: self.available }];
-        told.extend(self.release(steps));
+        told.extend(self.release(steps, now_ms));
         told
-    }
-
-    /// First in, first out, as far as the money goes, at most `steps`.
-    fn release(&mut self, steps: usize) -> Vec<Told> {
-        let mut told = Vec::new();
-        while let Some((reward, amount)) = self.holds.front().copied()
-            && told.len() < steps
-            && amount <= self.available
-        {
-            self.holds.pop_front();
-            self.holds_begin += 1;
-            self.reserve(amount);
-            told.push(Told::Released { reward, amount });
-        }
-        told
-    }
-
-    fn conversion(&mut self, campaign: &Id, event: &ConversionEvent) {
-        let sums = self.sums.entry(campaign.clone()).or_default();
-        sums.conversions += 1;
-        sums.revenue += event.amount.unwrap_or(0);
     }
 }
 
@@ -350,46 +330,4 @@ fn ensure(holds: bool, code: &'static str) -> Result<(), &'static str> {
 
 fn list(value: &Value) -> Vec<&Value> {
     value.as_array().into_iter().flatten().collect()
-}
-
-/// What a reward comes to before caps.
-fn amount(reward: &Value, event: &ConversionEvent) -> Result<i64, &'static str> {
-    if let Some(flat) = reward["amount"].as_i64() {
-        return Ok(flat);
-    }
-    let of = event.amount.filter(|amount| *amount >= 0).ok_or("amount_missing")?;
-    let product = of * reward["bps"].as_i64().unwrap_or_default();
-    let (whole, rest) = (product / 10_000, product % 10_000);
-    let up = rest > 5_000 || (rest == 5_000 && whole % 2 == 1);
-    let amount = whole + i64::from(up);
-    let amount = amount.max(reward["min"].as_i64().unwrap_or(0));
-    let amount = amount.min(reward["max"].as_i64().unwrap_or(i64::MAX));
-    if amount == 0 { Err("zero_amount") } else { Ok(amount) }
-}
-
-/// The name of what a cap counts; nothing for a cap per customer where there is none.
-fn counter(
-    cap: &Value,
-    campaign: &Id,
-    aktvator: &Id,
-    customer: &Option<String>,
-    at_ms: i64,
-) -> Option<String> {
-    let of = match cap["scope"].as_str() {
-        Some("aktvator") => format!("{aktvator:?}"),
-        Some("customer") => customer.clone()?,
-        _ => String::new(),
-    };
-    let bucket = bucket(cap["period"].as_str().unwrap_or_default(), at_ms);
-    Some(format!("{campaign:?} {} {} {bucket} {of}", cap["key"], cap["metric"]))
-}
-
-/// The local day or month, in UTC, or nothing for ever.
-fn bucket(period: &str, at_ms: i64) -> String {
-    let text = Timestamp::from_ms(at_ms).to_string();
-    match period {
-        "day" => text[..10].to_owned(),
-        "month" => text[..7].to_owned(),
-        _ => String::new(),
-    }
 }

@@ -17,7 +17,7 @@ use storage::{EventLog, StateStore};
 use crate::cast::START_MS;
 use crate::invariant::{Checked, Invariant, Violation, ensure};
 use crate::life::shard;
-use crate::model::{Model, Reward, Sums, Told};
+use crate::model::{Model, Reward, Sums, TakenBack, Told};
 use crate::world::{HOLDS_PER_STEP, PARTITIONS, World};
 use crate::{caps, ledger, notices, replay};
 
@@ -86,7 +86,7 @@ fn outcomes_are_the_models(found: &Found, partition: u16, model: &mut Model) -> 
     let mut expected = Vec::new();
     for (offset, bytes) in &found.events[&partition] {
         let Ok(record) = Record::decode(bytes.clone()) else { continue };
-        expected.extend(model.fold(&record).into_iter().map(|told| (*offset, told)));
+        expected.extend(model.fold(partition, &record).into_iter().map(|told| (*offset, told)));
     }
     let outcomes = &found.outcomes[&partition];
     for (sequence, ((offset, expected), outcome)) in expected.iter().zip(outcomes).enumerate() {
@@ -108,14 +108,14 @@ fn outcomes_are_the_models(found: &Found, partition: u16, model: &mut Model) -> 
 fn told(outcome: &Outcome) -> Option<Told> {
     Some(match outcome.body.as_ref()? {
         outcome::Body::EventDecided(decided) => {
-            let reward = decided.rewards.first().map(|reward| {
+            let reward = |reward: &proto::RewardCreated| {
                 let id = RewardId::from_proto(&reward.reward_id)?;
-                Some(Reward { id, amount: reward.amount, held: reward.held })
-            });
+                Some(Reward { id, amount: reward.amount, status: reward.status.clone() })
+            };
             Told::Decided {
                 event: ConversionEventId::from_proto(&decided.event_id)?,
                 code: decided.code.clone(),
-                reward: reward.flatten(),
+                rewards: decided.rewards.iter().map(reward).collect::<Option<_>>()?,
                 repeat: decided.repeat,
             }
         }
@@ -125,12 +125,28 @@ fn told(outcome: &Outcome) -> Option<Told> {
         outcome::Body::RewardReleased(released) => Told::Released {
             reward: RewardId::from_proto(&released.reward_id)?,
             amount: released.amount,
+            status: released.status.clone(),
         },
         outcome::Body::CampaignCreated(created) => {
             Told::CampaignCreated(created.campaign_id.to_vec())
         }
-        // Nobody draws commands that lead to them.
-        outcome::Body::RewardMoved(_) | outcome::Body::EventReversed(_) => return None,
+        outcome::Body::RewardMoved(moved) => Told::Moved {
+            reward: RewardId::from_proto(&moved.reward_id)?,
+            amount: moved.amount,
+            status: moved.status.clone(),
+        },
+        outcome::Body::EventReversed(reversed) => {
+            let back = |reward: &proto::RewardReversed| {
+                let id = RewardId::from_proto(&reward.reward_id)?;
+                Some(TakenBack { id, back: reward.amount, left: reward.left })
+            };
+            Told::Reversed {
+                event: ConversionEventId::from_proto(&reversed.event_id)?,
+                whole: reversed.whole,
+                revenue: reversed.revenue,
+                rewards: reversed.rewards.iter().map(back).collect::<Option<_>>()?,
+            }
+        }
     })
 }
 

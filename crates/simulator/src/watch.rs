@@ -57,7 +57,7 @@ impl Watch {
             ensure(passed.is_none(), Invariant::D2, || {
                 format!("partition {partition}: {passed:?} was decided, which nobody knows")
             })?;
-            let outcomes = seen.outcomes + self.told(decided);
+            let outcomes = seen.outcomes + self.told(partition, decided);
             ensure(told <= outcomes, Invariant::F1, || {
                 format!("partition {partition}: {told} outcomes are told, {outcomes} committed")
             })?;
@@ -67,9 +67,9 @@ impl Watch {
     }
 
     /// How many outcomes these records come to.
-    fn told(&mut self, records: Vec<LogRecord>) -> u64 {
+    fn told(&mut self, partition: u16, records: Vec<LogRecord>) -> u64 {
         let records = records.into_iter().filter_map(|record| Record::decode(record.bytes).ok());
-        records.map(|record| self.model.fold(&record).len() as u64).sum()
+        records.map(|record| self.model.fold(partition, &record).len() as u64).sum()
     }
 }
 

@@ -1,11 +1,14 @@
-//! What happens in a run: events of all kinds, repeats, money, changes of rules and states, clicks,
-//! damage, a second owner.
+//! What happens in a run: events of all kinds, repeats, money, changes of rules and states, clicks, decisions
+//! about rewards, reversals, damage, a second owner.
 
+use bytes::Bytes;
 use rand::RngExt;
 use schemas::entity::{self, AktvatorStatus, CampaignStatus, TopUpStatus};
-use schemas::id::TopUpId;
+use schemas::hash;
+use schemas::id::{ConversionEventId, TopUpId};
 use schemas::money::{Currency, Money};
-use schemas::proto::{self, record::Body};
+use schemas::partition::Scope;
+use schemas::proto::{self, RewardAction, record::Body, reverse_event::Event};
 use schemas::time::Timestamp;
 use serde_json::{Value, json};
 use storage::catalog::{Change, Document, Expected, Kind};
@@ -29,6 +32,8 @@ pub(crate) enum Action {
     Click { tenant: usize, code: String },
     /// Bytes that are no record reach the log.
     Damage { partition: u16, bytes: Vec<u8> },
+    /// Someone decides about a reward, or takes an event back.
+    Command { label: String, partition: u16, record: Bytes },
     /// A second evaluator takes all partitions over.
     Rival,
     /// Nothing for a while, in milliseconds.
@@ -39,19 +44,21 @@ impl World {
     /// Draws what happens next.
     pub(crate) fn draw(&mut self) -> Action {
         match self.rng.random_range(0..100) {
-            0..45 => self.send(1),
-            45..55 => {
+            0..40 => self.send(1),
+            40..50 => {
                 let events = self.rng.random_range(2..=BATCH_MAX);
                 self.send(events)
             }
-            55..65 => self.send_again(false),
-            65..70 => self.send_again(true),
-            70..77 => self.top_up(),
-            77..82 => self.new_rules(),
-            82..85 => self.campaign_status(),
-            85..88 => self.aktvator_status(),
-            88..92 => self.click(),
-            92..94 => self.damage(),
+            50..59 => self.send_again(false),
+            59..63 => self.send_again(true),
+            63..69 => self.top_up(),
+            69..74 => self.new_rules(),
+            74..77 => self.campaign_status(),
+            77..80 => self.aktvator_status(),
+            80..84 => self.click(),
+            84..86 => self.damage(),
+            86..90 => self.move_reward(),
+            90..94 => self.reverse(),
             94..95 => Action::Rival,
             _ => Action::Rest(self.rest()),
         }
@@ -269,6 +276,63 @@ impl World {
         let campaign = &of.campaigns[self.rng.random_range(0..of.campaigns.len())];
         let (_, code) = campaign.links[self.rng.random_range(0..campaign.links.len())].clone();
         Action::Click { tenant, code }
+    }
+
+    /// Of an event that was sent; seldom of one that is only going to be.
+    fn some_event(&mut self) -> (Scope, ConversionEventId, String) {
+        if self.sent.is_empty() || self.rng.random_bool(0.1) {
+            let tenant = self.tenant();
+            let event = self.event(tenant);
+            self.sent.push((tenant, event));
+        }
+        let (tenant, event) = &self.sent[self.rng.random_range(0..self.sent.len())];
+        let scope = self.tenants[*tenant].scope;
+        let key = event["idempotencyKey"].as_str().unwrap_or_default();
+        let event_type = event["eventType"].as_str().unwrap_or_default().to_owned();
+        (scope, hash::event_id(scope, key), event_type)
+    }
+
+    fn move_reward(&mut self) -> Action {
+        let (scope, event, event_type) = self.some_event();
+        let rule = if self.rng.random_bool(0.3) { "bonus" } else { &event_type };
+        let rule = format!("{rule}_rule");
+        let action = match self.rng.random_range(0..4) {
+            0 => RewardAction::Approve,
+            1 => RewardAction::Reject,
+            2 => RewardAction::Hold,
+            _ => RewardAction::Release,
+        };
+        let reward = hash::reward_id(event, &rule);
+        let body = Body::MoveReward(proto::MoveReward {
+            command_id: self.command_id(),
+            reward_id: reward.to_proto(),
+            action: action.into(),
+            reason: String::new(),
+        });
+        self.command(scope, format!("{action:?} {reward}"), body)
+    }
+
+    fn reverse(&mut self) -> Action {
+        let (scope, event, _) = self.some_event();
+        let amount = self.rng.random_bool(0.6).then(|| self.rng.random_range(1..15_000));
+        let reason = if self.rng.random_bool(0.2) { "fraud" } else { "refund" };
+        let body = Body::ReverseEvent(proto::ReverseEvent {
+            command_id: self.command_id(),
+            event: Some(Event::EventId(event.to_proto())),
+            amount,
+            reason: reason.to_owned(),
+            ..Default::default()
+        });
+        self.command(scope, format!("reverse {amount:?} of {event}"), body)
+    }
+
+    fn command_id(&mut self) -> Bytes {
+        Bytes::copy_from_slice(&self.rng.random::<u128>().to_be_bytes())
+    }
+
+    fn command(&self, scope: Scope, label: String, body: Body) -> Action {
+        let (_, record) = cast::command(scope, self.now_ms, body);
+        Action::Command { label, partition: scope.partition(PARTITIONS), record }
     }
 
     fn damage(&mut self) -> Action {
