@@ -45,6 +45,11 @@ impl Shop {
         Self { scope: scope.expect("ids without end"), partition }
     }
 
+    /// Whose it is.
+    pub(crate) fn scope(&self) -> Scope {
+        self.scope
+    }
+
     /// Appends the campaign, a funded wallet and `purchases` purchases, every key new.
     pub(crate) async fn fill(&self, log: &EventLog, purchases: u64) -> Result<(), Error> {
         self.append(log, self.opening()).await?;

@@ -7,6 +7,7 @@
 
 mod api;
 mod cdnow;
+mod claims;
 mod connection;
 mod evaluator;
 mod fill;

@@ -17,6 +17,8 @@ pub(crate) struct Server {
     data_dir: PathBuf,
     config: Option<PathBuf>,
     ports: [u16; 3],
+    /// All of them, where there are none.
+    roles: Option<&'static str>,
     child: Child,
 }
 
@@ -28,9 +30,9 @@ impl Server {
         config: Option<PathBuf>,
     ) -> Result<Self, String> {
         let ports = free_ports()?;
-        let child = spawn(binary, data_dir, config.as_deref(), ports)?;
+        let child = spawn(binary, data_dir, config.as_deref(), ports, None)?;
         let (binary, data_dir) = (binary.to_owned(), data_dir.to_owned());
-        let mut server = Self { binary, data_dir, config, ports, child };
+        let mut server = Self { binary, data_dir, config, ports, roles: None, child };
         server.wait_ready()?;
         Ok(server)
     }
@@ -62,8 +64,15 @@ impl Server {
     pub(crate) fn kill_and_restart(&mut self) -> Result<(), String> {
         self.child.kill().map_err(|e| format!("kill: {e}"))?;
         self.child.wait().map_err(|e| format!("wait: {e}"))?;
-        self.child = spawn(&self.binary, &self.data_dir, self.config.as_deref(), self.ports)?;
+        let Self { binary, data_dir, config, ports, roles, .. } = self;
+        self.child = spawn(binary, data_dir, config.as_deref(), *ports, *roles)?;
         self.wait_ready()
+    }
+
+    /// A new start on the same installation with these roles alone.
+    pub(crate) fn restart_as(&mut self, roles: &'static str) -> Result<(), String> {
+        self.roles = Some(roles);
+        self.kill_and_restart()
     }
 
     fn wait_ready(&mut self) -> Result<(), String> {
@@ -93,6 +102,7 @@ fn spawn(
     data_dir: &Path,
     config: Option<&Path>,
     ports: [u16; 3],
+    roles: Option<&str>,
 ) -> Result<Child, String> {
     let [public, redirect, admin] = ports.map(|port| format!("127.0.0.1:{port}"));
     Command::new(binary)
@@ -101,6 +111,7 @@ fn spawn(
         .arg("--data-dir")
         .arg(data_dir)
         .args(config.into_iter().flat_map(|path| [OsStr::new("--config"), path.as_os_str()]))
+        .args(roles.into_iter().flat_map(|roles| ["--role", roles]))
         .stdout(Stdio::null())
         .stderr(Stdio::from(log_file(data_dir)?))
         .spawn()
