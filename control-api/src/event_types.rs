@@ -115,6 +115,46 @@ fn describe(kind: NoticeType) -> (&'static str, Value) {
             ("A reward, or a part of it, was taken back.", data)
         }
         NoticeType::EventReversed => ("An event, or a part of it, was taken back.", reversal()),
+        NoticeType::RewardProcessing
+        | NoticeType::RewardClawedBack
+        | NoticeType::PayoutCreated
+        | NoticeType::PayoutApproved
+        | NoticeType::PayoutProcessing
+        | NoticeType::PayoutPaid
+        | NoticeType::PayoutFailed
+        | NoticeType::PayoutCanceled
+        | NoticeType::WalletDebited => describe_payment(kind),
+    }
+}
+
+/// Of what goes out, and of what comes back.
+fn describe_payment(kind: NoticeType) -> (&'static str, Value) {
+    match kind {
+        NoticeType::RewardProcessing => ("A reward went into a payout.", reward("processing")),
+        NoticeType::RewardClawedBack => {
+            let mut data = reward("clawed_back");
+            data["left"] = json!(0);
+            data["reason"] = json!("chargeback");
+            ("A reward that went into a payout, or a part of it, was taken back.", data)
+        }
+        NoticeType::PayoutCreated => ("Rewards were collected into a payout.", payout("draft")),
+        NoticeType::PayoutApproved => ("A payout may go out.", payout("approved")),
+        NoticeType::PayoutProcessing => {
+            ("A payout was handed to whoever pays.", payout("processing"))
+        }
+        NoticeType::PayoutPaid => ("A payout went out.", payout("paid")),
+        NoticeType::PayoutFailed => ("A payout did not arrive.", payout("failed")),
+        NoticeType::PayoutCanceled => ("A payout was given up.", payout("canceled")),
+        _ => (
+            "A payment provider took money back.",
+            json!({
+                "amount": 500_000,
+                "currency": "USD",
+                "available": 0,
+                "receivable": 120_000,
+                "reason": "chargeback",
+            }),
+        ),
     }
 }
 
@@ -142,6 +182,18 @@ fn reversal() -> Value {
         "currency": "USD",
         "reason": "refund",
         "whole": true,
+    })
+}
+
+fn payout(status: &str) -> Value {
+    json!({
+        "payoutId": "pay_01jz0000000000000000000000",
+        "aktvatorId": "aktv_01jz0000000000000000000000",
+        "amount": 23_000,
+        "debtSettled": 2_000,
+        "currency": "USD",
+        "rewards": 10,
+        "status": status,
     })
 }
 

@@ -85,6 +85,27 @@ impl ControlParts {
         self.row(&Key::Command(scope, id)).await
     }
 
+    /// Appends commands, and waits until all are decided; says whether they were in time.
+    ///
+    /// # Errors
+    /// As [`ControlParts::decide`].
+    pub(crate) async fn decide_all(
+        &self,
+        scope: Scope,
+        now: Timestamp,
+        bodies: Vec<Body>,
+    ) -> Result<bool, ApiError> {
+        let commands = bodies.into_iter().map(|body| self.command(scope, now, body)).collect();
+        let appended = self.log.append(Topic::Events, commands).await;
+        let offsets = appended.map_err(|e| error::storage(&e))?;
+        let next_offset = offsets.iter().max().map_or(0, |offset| offset + 1);
+        let committed = self.state.committed(self.shard(Group::Evaluator, scope), next_offset);
+        match tokio::time::timeout(Duration::from_millis(COMMAND_WAIT_MS), committed).await {
+            Ok(reached) => reached.map(|()| true).map_err(|e| error::storage(&e)),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// Waits until the fold has reached what is the end of its log now. Says whether it has.
     ///
     /// # Errors

@@ -142,6 +142,7 @@ fn index_key(kind: IndexKind, scope: Scope, position: u64) -> Bytes {
         IndexKind::Events => Key::EventIndex(scope, position),
         IndexKind::Rewards => Key::RewardIndex(scope, position),
         IndexKind::Ledger => Key::Ledger(scope, position),
+        IndexKind::Payouts => Key::PayoutIndex(scope, position),
     }
     .encode()
 }

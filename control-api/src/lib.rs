@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 mod aktvators;
 mod api_keys;
+mod balances;
 mod call;
 mod campaigns;
 mod codes;
@@ -34,6 +35,7 @@ pub mod metrics;
 mod openapi;
 mod organizations;
 mod page;
+mod payouts;
 mod performance;
 mod query;
 mod random;

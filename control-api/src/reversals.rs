@@ -146,6 +146,8 @@ struct RewardLeft {
     amount: i64,
     /// What of that was taken back.
     reversed_amount: i64,
+    /// What is owed back since it went into a payout.
+    clawed_back_amount: i64,
     /// ISO 4217.
     currency: String,
     /// Where it is now.
@@ -287,6 +289,7 @@ async fn answer(
             reward_id: RewardId::from_proto(&row.id)?,
             amount: row.amount,
             reversed_amount: row.reversed_amount,
+            clawed_back_amount: row.clawed_back_amount,
             currency: row.currency,
             status: row.status,
         })

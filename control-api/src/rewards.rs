@@ -7,7 +7,7 @@ use engine::decision::CommandCode;
 use engine::key::{IndexKind, Key};
 use http::Method;
 use schemas::fault::ApiError;
-use schemas::id::{AktvatorId, CampaignId, ConversionEventId, GigId, LinkId, RewardId};
+use schemas::id::{AktvatorId, CampaignId, ConversionEventId, GigId, LinkId, PayoutId, RewardId};
 use schemas::input::Fields;
 use schemas::partition::Scope;
 use schemas::proto::{self, RewardAction, record::Body};
@@ -34,7 +34,10 @@ pub(crate) fn routes() -> Vec<Route> {
             .query(&[
                 parameter("campaignId", "Only those of this campaign."),
                 parameter("aktvatorId", "Only those of this aktvator."),
-                parameter("status", "pending, approved, held, rejected, reversed."),
+                parameter(
+                    "status",
+                    "pending, approved, processing, paid, held, rejected, reversed, clawed_back.",
+                ),
                 parameter("eventId", "Only those of this event."),
             ])
             .gives_page::<Reward>(),
@@ -107,13 +110,18 @@ struct Reward {
     amount: i64,
     /// ISO 4217.
     currency: String,
-    /// `pending`, `approved`, `held`, `rejected` or `reversed`.
+    /// `pending`, `approved`, `processing`, `paid`, `held`, `rejected`, `reversed` or `clawed_back`.
     status: String,
     /// Why it is held: `insufficient_funds` or `review`.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_reason: Option<String>,
     /// What of the amount was taken back, minor units.
     reversed_amount: i64,
+    /// What of it is owed back since it went into a payout.
+    clawed_back_amount: i64,
+    /// The payout it goes or went out with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payout_id: Option<PayoutId>,
     /// When its holding period is over.
     available_at: Timestamp,
     /// Does it wait for someone's approval?
@@ -134,9 +142,9 @@ struct Reward {
     explain: Option<RuleView>,
 }
 
-/// A change of a reward's status.
+/// A change of status.
 #[derive(Debug, Serialize, ToSchema)]
-struct Step {
+pub(crate) struct Step {
     /// What it became.
     status: String,
     /// When.
@@ -166,6 +174,8 @@ impl Reward {
             status: row.status,
             held_reason: row.held_reason,
             reversed_amount: row.reversed_amount,
+            clawed_back_amount: row.clawed_back_amount,
+            payout_id: row.payout_id.as_deref().and_then(PayoutId::from_proto),
             available_at: Timestamp::from_ms(row.available_at_ms),
             needs_approval: row.needs_approval,
             capped: row.uncapped_amount.is_some(),
@@ -179,7 +189,7 @@ impl Reward {
 }
 
 impl Step {
-    fn of(step: proto::RewardMove) -> Self {
+    pub(crate) fn of(step: proto::RewardMove) -> Self {
         Self { status: step.status, at: Timestamp::from_ms(step.at_ms), reason: step.reason }
     }
 }

@@ -245,6 +245,8 @@ pub(crate) fn routes(config: &crate::Config) -> Vec<Route> {
     routes.extend(crate::events::routes());
     routes.extend(crate::reversals::routes());
     routes.extend(crate::rewards::routes());
+    routes.extend(crate::payouts::routes());
+    routes.extend(crate::balances::routes());
     routes.extend(crate::webhook_endpoints::routes());
     routes.extend(crate::deliveries::routes());
     routes.extend(crate::event_types::routes());

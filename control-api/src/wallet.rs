@@ -2,17 +2,18 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use engine::decision::CommandCode;
 use engine::key::{IndexKind, Key};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::Method;
 use schemas::entity::{Organization, TopUp, TopUpStatus};
 use schemas::fault::ApiError;
-use schemas::id::{LedgerTransactionId, RewardId, TopUpId};
+use schemas::id::{LedgerTransactionId, PayoutId, RewardId, TopUpId};
 use schemas::input::Fields;
 use schemas::money::{Currency, Money};
 use schemas::partition::Scope;
-use schemas::proto;
+use schemas::proto::{self, record::Body};
 use schemas::time::Timestamp;
 use serde::Serialize;
 use sha2::Sha256;
@@ -40,6 +41,7 @@ const PENDING_PAGES_MAX: usize = 10;
 pub(crate) fn routes() -> Vec<Route> {
     const WALLET: &str = "/organizations/{id}/wallet";
     const TOPUP: &str = "/organizations/{id}/wallet/topup";
+    const DEBITS: &str = "/organizations/{id}/wallet/debits";
     const TRANSACTIONS: &str = "/organizations/{id}/wallet/transactions";
     let read = Access::KeyOrOperator("wallet:read");
     let write = Access::KeyOrOperator("wallet:write");
@@ -53,10 +55,19 @@ pub(crate) fn routes() -> Vec<Route> {
             .query(&[MODE])
             .takes::<NewTopUp>()
             .gives::<TopUpView>(201),
+        Route::new(Method::POST, DEBITS, "debitWallet", Access::Operator, debit)
+            .summary("A payment provider took money back: it leaves the wallet.")
+            .query(&[MODE])
+            .takes::<NewDebit>()
+            .gives::<WalletView>(200)
+            .also_answers(202, "Taken; it is decided in a moment."),
         Route::new(Method::GET, TRANSACTIONS, "listWalletTransactions", read, transactions)
             .summary("List the ledger, newest first.")
             .query(PAGE)
-            .query(&[MODE, parameter("kind", "topup, reserve, release.")])
+            .query(&[MODE, parameter(
+                    "kind",
+                    "topup, reserve, release, approve, hold, reject, reverse, payout, paid, cancel, clawback, debit.",
+                )])
             .gives_page::<TransactionView>(),
     ]
 }
@@ -77,6 +88,10 @@ struct WalletView {
     held: i64,
     /// What approved rewards come to.
     payable: i64,
+    /// What is in payouts under way.
+    processing: i64,
+    /// What a payment provider took back after it was spent: the next money fills it, and rewards wait.
+    receivable: i64,
     /// Top-ups that have not been paid yet.
     pending_topups: i64,
 }
@@ -117,13 +132,35 @@ impl Input for NewTopUp {
     }
 }
 
+/// What a provider took back.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct NewDebit {
+    /// Minor units, at least 1; not more than was topped up.
+    amount: i64,
+    /// ISO 4217: that of the organization.
+    currency: Currency,
+    /// In your words; at most 500 bytes.
+    reason: String,
+}
+
+impl Input for NewDebit {
+    fn read(fields: &mut Fields<'_, '_>, _: &Config) -> Option<Self> {
+        let amount = fields.integer("amount", 1..=AMOUNT_MAX);
+        let currency = fields.parsed("currency");
+        let reason = fields.text("reason", 1..=500).map(str::to_owned);
+        Some(Self { amount: amount?, currency: currency?, reason: reason? })
+    }
+}
+
 /// A balanced set of ledger entries.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct TransactionView {
     /// Its id.
     id: LedgerTransactionId,
-    /// `topup`, `reserve`, `release`, `approve`, `hold`, `reject`, `reverse`.
+    /// `topup`, `reserve`, `release`, `approve`, `hold`, `reject`, `reverse`, `payout`, `paid`, `cancel`, `clawback`,
+    /// `debit`.
     kind: &'static str,
     /// When, by the time of the fold.
     at: Timestamp,
@@ -137,12 +174,16 @@ struct TransactionView {
     /// The top-up it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     topup_id: Option<TopUpId>,
+    /// The payout it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payout_id: Option<PayoutId>,
 }
 
 /// One signed line.
 #[derive(Debug, Serialize, ToSchema)]
 struct EntryView {
-    /// `external`, `wallet_available`, `wallet_reserved`, `aktvator_payable`.
+    /// `external`, `wallet_available`, `wallet_reserved`, `aktvator_payable`, `payout_processing`, `paid`,
+    /// `clawback`, `receivable`.
     account: &'static str,
     /// Minor units; negative is out of the account.
     amount: i64,
@@ -158,6 +199,7 @@ impl TransactionView {
             entries: transaction.entries.iter().map(EntryView::of).collect::<Option<_>>()?,
             reward_id: transaction.reward_id.as_deref().and_then(RewardId::from_proto),
             topup_id: transaction.command_id.as_deref().and_then(TopUpId::from_proto),
+            payout_id: transaction.payout_id.as_deref().and_then(PayoutId::from_proto),
         })
     }
 }
@@ -170,13 +212,17 @@ impl EntryView {
             proto::Account::WalletAvailable => "wallet_available",
             proto::Account::WalletReserved => "wallet_reserved",
             proto::Account::AktvatorPayable => "aktvator_payable",
+            proto::Account::PayoutProcessing => "payout_processing",
+            proto::Account::Paid => "paid",
+            proto::Account::Clawback => "clawback",
+            proto::Account::Receivable => "receivable",
         };
         Some(Self { account, amount: entry.amount })
     }
 }
 
 /// A kind of transaction as in JSON.
-fn kind(kind: proto::LedgerKind) -> Option<&'static str> {
+pub(crate) fn kind(kind: proto::LedgerKind) -> Option<&'static str> {
     match kind {
         proto::LedgerKind::Unspecified => None,
         proto::LedgerKind::Topup => Some("topup"),
@@ -186,6 +232,11 @@ fn kind(kind: proto::LedgerKind) -> Option<&'static str> {
         proto::LedgerKind::Hold => Some("hold"),
         proto::LedgerKind::Reject => Some("reject"),
         proto::LedgerKind::Reverse => Some("reverse"),
+        proto::LedgerKind::Payout => Some("payout"),
+        proto::LedgerKind::Paid => Some("paid"),
+        proto::LedgerKind::Cancel => Some("cancel"),
+        proto::LedgerKind::Clawback => Some("clawback"),
+        proto::LedgerKind::Debit => Some("debit"),
     }
 }
 
@@ -233,24 +284,55 @@ pub(crate) fn expires_at(top_up: &TopUp) -> Timestamp {
 async fn get(mut call: Call) -> Answer {
     let scope = call.organization_scope()?;
     call.query.finish()?;
-    let organization = organizations::own(&call).await?;
+    Reply::json(200, &view(&call, scope).await?)
+}
+
+async fn view(call: &Call, scope: Scope) -> Result<WalletView, ApiError> {
+    let organization = organizations::own(call).await?;
     let wallet: proto::WalletRow = call.parts.row(&Key::Wallet(scope)).await?.unwrap_or_default();
-    let pending_topups = pending(&call, scope).await?;
-    Reply::json(
-        200,
-        &WalletView {
-            currency: organization.currency,
-            balance: wallet
-                .available
-                .saturating_add(wallet.reserved)
-                .saturating_add(wallet.payable),
-            available: wallet.available,
-            reserved: wallet.reserved,
-            held: wallet.held,
-            payable: wallet.payable,
-            pending_topups,
-        },
-    )
+    let funds = [wallet.available, wallet.reserved, wallet.payable, wallet.processing];
+    Ok(WalletView {
+        currency: organization.currency,
+        balance: funds.into_iter().fold(0, i64::saturating_add),
+        available: wallet.available,
+        reserved: wallet.reserved,
+        held: wallet.held,
+        payable: wallet.payable,
+        processing: wallet.processing,
+        receivable: -wallet.receivable,
+        pending_topups: pending(call, scope).await?,
+    })
+}
+
+async fn debit(mut call: Call) -> Answer {
+    let scope = call.organization_scope()?;
+    let organization: Organization = organizations::own(&call).await?;
+    let NewDebit { amount, currency, reason } = call.input()?;
+    if currency != organization.currency {
+        return Err(other_currency(&organization));
+    }
+    let command = call.parts.random.bits();
+    let body = Body::WalletDebit(proto::WalletDebit {
+        command_id: Bytes::copy_from_slice(&command.to_be_bytes()),
+        amount,
+        currency: currency.to_string(),
+        reason,
+    });
+    let decided = call.parts.decide(scope, call.now, command, body).await?;
+    let status = match decided.map(|row| row.code) {
+        Some(code) if code == CommandCode::Applied.as_str() => 200,
+        Some(_) => {
+            let message = "So much was not topped up.";
+            return Err(ApiError::conflict("exceeds_balance", message));
+        }
+        None => 202,
+    };
+    Reply::json(status, &view(&call, scope).await?)
+}
+
+fn other_currency(organization: &Organization) -> ApiError {
+    let message = format!("must be {}, the currency of the wallet", organization.currency);
+    ApiError::invalid("/currency", "invalid_choice", message)
 }
 
 /// The sum of top-ups that can still be paid.
@@ -283,8 +365,7 @@ async fn top_up(mut call: Call) -> Answer {
     let organization: Organization = organizations::own(&call).await?;
     let NewTopUp { amount, currency } = call.input()?;
     if currency != organization.currency {
-        let message = format!("must be {}, the currency of the wallet", organization.currency);
-        return Err(ApiError::invalid("/currency", "invalid_choice", message));
+        return Err(other_currency(&organization));
     }
     if !call.parts.config.sandbox_payments {
         let message = "This installation has no payment provider.";

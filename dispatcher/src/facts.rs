@@ -59,7 +59,11 @@ pub fn of_outcome(outcome: &proto::Outcome) -> Result<Option<Fact>, Unreadable> 
         Body::EventDecided(event) => of_event(scope, event),
         Body::EventReversed(event) => of_reversal(scope, event),
         Body::RewardMoved(reward) => of_move(scope, reward),
-        Body::WalletCredited(_) | Body::RewardReleased(_) | Body::CampaignCreated(_) => Ok(None),
+        Body::WalletCredited(_)
+        | Body::WalletDebited(_)
+        | Body::RewardReleased(_)
+        | Body::PayoutMoved(_)
+        | Body::CampaignCreated(_) => Ok(None),
     }
 }
 

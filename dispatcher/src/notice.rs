@@ -5,7 +5,7 @@ use bytes::Bytes;
 use schemas::hash;
 use schemas::id::{
     ActionAttemptId, AktvatorId, CampaignId, ConversionEventId, GigId, NoticeId, OrganizationId,
-    RewardId, TopUpId,
+    PayoutId, RewardId, TopUpId,
 };
 use schemas::notice::NoticeType;
 use schemas::partition::{Mode, Scope};
@@ -124,6 +124,24 @@ enum Data {
     #[serde(rename_all = "camelCase")]
     Wallet { topup_id: TopUpId, amount: i64, currency: String, available: i64 },
     #[serde(rename_all = "camelCase")]
+    Debit { amount: i64, currency: String, available: i64, receivable: i64, reason: String },
+    #[serde(rename_all = "camelCase")]
+    Payout {
+        payout_id: PayoutId,
+        aktvator_id: AktvatorId,
+        /// What goes out, in minor units.
+        amount: i64,
+        debt_settled: i64,
+        currency: String,
+        /// How many.
+        rewards: u32,
+        status: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        reference: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    #[serde(rename_all = "camelCase")]
     Campaign { campaign_id: CampaignId, name: String },
 }
 
@@ -187,6 +205,8 @@ pub fn notices(place: Place, outcome: &proto::Outcome) -> Result<Vec<Notice>, Un
         Body::CampaignCreated(campaign) => vec![of_campaign(campaign)?],
         Body::RewardMoved(reward) => vec![of_move(reward)?],
         Body::EventReversed(event) => of_reversal(event)?,
+        Body::PayoutMoved(payout) => vec![of_payout(payout)?],
+        Body::WalletDebited(debit) => vec![of_debit(debit)],
     };
     let created_at = Timestamp::from_ms(outcome.accepted_at_ms);
     let with_id = |(index, (kind, data))| {
@@ -284,6 +304,9 @@ fn of_move(reward: &proto::RewardMoved) -> Result<(NoticeType, Data), Unreadable
         "approved" => NoticeType::RewardApproved,
         "held" => NoticeType::RewardHeld,
         "rejected" => NoticeType::RewardRejected,
+        "processing" => NoticeType::RewardProcessing,
+        "paid" => NoticeType::RewardPaid,
+        "clawed_back" => NoticeType::RewardClawedBack,
         _ => NoticeType::RewardReleased,
     };
     let data = Data::Reward {
@@ -330,9 +353,48 @@ fn of_reversal(event: &proto::EventReversed) -> Result<Vec<(NoticeType, Data)>, 
             status: reward.status.clone(),
             reason: event.reason.clone(),
         };
-        told.push((NoticeType::RewardReversed, data));
+        let kind = match reward.clawed_back {
+            true => NoticeType::RewardClawedBack,
+            false => NoticeType::RewardReversed,
+        };
+        told.push((kind, data));
     }
     Ok(told)
+}
+
+fn of_payout(payout: &proto::PayoutMoved) -> Result<(NoticeType, Data), Unreadable> {
+    let kind = match payout.status.as_str() {
+        "draft" => NoticeType::PayoutCreated,
+        "approved" => NoticeType::PayoutApproved,
+        "processing" => NoticeType::PayoutProcessing,
+        "paid" => NoticeType::PayoutPaid,
+        "failed" => NoticeType::PayoutFailed,
+        "canceled" => NoticeType::PayoutCanceled,
+        _ => return Err(Unreadable::Unknown),
+    };
+    let data = Data::Payout {
+        payout_id: id(PayoutId::from_proto(&payout.payout_id))?,
+        aktvator_id: id(AktvatorId::from_proto(&payout.aktvator_id))?,
+        amount: payout.amount,
+        debt_settled: payout.netted,
+        currency: payout.currency.clone(),
+        rewards: payout.rewards,
+        status: payout.status.clone(),
+        reference: payout.reference.clone(),
+        reason: payout.reason.clone(),
+    };
+    Ok((kind, data))
+}
+
+fn of_debit(debit: &proto::WalletDebited) -> (NoticeType, Data) {
+    let data = Data::Debit {
+        amount: debit.amount,
+        currency: debit.currency.clone(),
+        available: debit.available_after,
+        receivable: debit.receivable_after,
+        reason: debit.reason.clone(),
+    };
+    (NoticeType::WalletDebited, data)
 }
 
 fn of_campaign(campaign: &proto::CampaignCreated) -> Result<(NoticeType, Data), Unreadable> {

@@ -152,6 +152,8 @@ ids! {
     NoticeId = "evt";
     /// The customer; owner of keys, campaigns and wallet.
     OrganizationId = "org";
+    /// Rewards of one aktvator that go out together; also the id of the command that collects them.
+    PayoutId = "pay";
     /// One HTTP request to us.
     RequestId = "req";
     /// Money owed because of a decision.

@@ -36,6 +36,24 @@ pub enum NoticeType {
     RewardReversed,
     /// An event, or a part of it, was taken back.
     EventReversed,
+    /// A reward went into a payout.
+    RewardProcessing,
+    /// A reward that went into a payout, or a part of it, was taken back.
+    RewardClawedBack,
+    /// Rewards were collected into a payout.
+    PayoutCreated,
+    /// A payout may go out.
+    PayoutApproved,
+    /// A payout was handed to whoever pays.
+    PayoutProcessing,
+    /// A payout went out.
+    PayoutPaid,
+    /// A payout did not arrive.
+    PayoutFailed,
+    /// A payout was given up.
+    PayoutCanceled,
+    /// A payment provider took money back.
+    WalletDebited,
 }
 
 impl NoticeType {
@@ -56,6 +74,15 @@ impl NoticeType {
         Self::RewardRejected,
         Self::RewardReversed,
         Self::EventReversed,
+        Self::RewardProcessing,
+        Self::RewardClawedBack,
+        Self::PayoutCreated,
+        Self::PayoutApproved,
+        Self::PayoutProcessing,
+        Self::PayoutPaid,
+        Self::PayoutFailed,
+        Self::PayoutCanceled,
+        Self::WalletDebited,
     ];
 
     /// As in `type` and `subscribedEvents`.
@@ -76,6 +103,15 @@ impl NoticeType {
             Self::RewardRejected => "reward.rejected",
             Self::RewardReversed => "reward.reversed",
             Self::EventReversed => "event.reversed",
+            Self::RewardProcessing => "reward.processing",
+            Self::RewardClawedBack => "reward.clawed_back",
+            Self::PayoutCreated => "payout.created",
+            Self::PayoutApproved => "payout.approved",
+            Self::PayoutProcessing => "payout.processing",
+            Self::PayoutPaid => "payout.paid",
+            Self::PayoutFailed => "payout.failed",
+            Self::PayoutCanceled => "payout.canceled",
+            Self::WalletDebited => "wallet.debited",
         }
     }
 

@@ -19,6 +19,7 @@ mod main_path;
 mod moving;
 mod node;
 mod operating;
+mod paying_out;
 mod receiver;
 mod roles;
 mod servers;

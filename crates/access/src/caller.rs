@@ -28,6 +28,8 @@ pub const SCOPES: &[&str] = &[
     "links:write",
     "organization:read",
     "organization:write",
+    "payouts:read",
+    "payouts:write",
     "rewards:read",
     "rewards:write",
     "rules:read",

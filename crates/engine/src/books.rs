@@ -22,6 +22,7 @@ pub(crate) struct Books {
     pub(crate) events: List<proto::IndexRow>,
     pub(crate) rewards: List<proto::IndexRow>,
     pub(crate) ledger: List<proto::LedgerRow>,
+    payouts: List<proto::IndexRow>,
     /// Rows of reversals that wait for their event.
     pub(crate) orphans: u64,
     orphans_changed: bool,
@@ -45,10 +46,13 @@ impl Books {
         let block = |len| (len % BLOCK_LEN > 0).then(|| len - len % BLOCK_LEN);
         let event_block = block(lists.events).map(|at| Key::EventIndex(scope, at));
         let reward_block = block(lists.rewards).map(|at| Key::RewardIndex(scope, at));
+        let payout_block = block(lists.payouts).map(|at| Key::PayoutIndex(scope, at));
         let ledger_block = block(lists.transactions).map(|at| Key::Ledger(scope, at));
-        look.ask([&event_block, &reward_block, &ledger_block].into_iter().flatten().cloned());
+        let blocks = [&event_block, &reward_block, &ledger_block, &payout_block];
+        look.ask(blocks.into_iter().flatten().cloned());
         let mut index = |key: Option<Key>| key.map_or(Ok(None), |key| look.index(key));
         let (events, rewards) = (index(event_block)?.cloned(), index(reward_block)?.cloned());
+        let payouts = index(payout_block)?.cloned();
         let ledger = ledger_block.map_or(Ok(None), |key| look.ledger(key))?.cloned();
         Ok(Self {
             scope,
@@ -58,6 +62,7 @@ impl Books {
             events: List::new(lists.events, events),
             rewards: List::new(lists.rewards, rewards),
             ledger: List::new(lists.transactions, ledger),
+            payouts: List::new(lists.payouts, payouts),
             orphans: lists.orphans,
             orphans_changed: false,
         })
@@ -79,6 +84,11 @@ impl Books {
         self.rewards.push(|block| list(block, id, at_ms))
     }
 
+    /// Lists a payout made at `at_ms`; at which position.
+    pub(crate) fn list_payout(&mut self, id: Bytes, at_ms: i64) -> u64 {
+        self.payouts.push(|block| list(block, id, at_ms))
+    }
+
     /// Enters a balanced transaction.
     pub(crate) fn enter(&mut self, transaction: proto::LedgerTransaction) {
         self.ledger.push(|block| block.transactions.push(transaction));
@@ -92,11 +102,13 @@ impl Books {
 
     /// Puts back what has changed.
     pub(crate) fn close(self, known: &mut Known) {
-        let Self { scope, wallet, wallet_changed, events, rewards, ledger, orphans, .. } = self;
+        let Self { scope, wallet, wallet_changed, events, rewards, ledger, .. } = self;
+        let (payouts, orphans) = (self.payouts, self.orphans);
         if wallet_changed {
             known.put(Key::Wallet(scope), wallet.map(Row::Wallet));
         }
-        if !(events.changed || rewards.changed || ledger.changed || self.orphans_changed) {
+        let listed = events.changed || rewards.changed || payouts.changed;
+        if !(listed || ledger.changed || self.orphans_changed) {
             return;
         }
         let lists = proto::ListsRow {
@@ -104,6 +116,7 @@ impl Books {
             rewards: rewards.len,
             transactions: ledger.len,
             orphans,
+            payouts: payouts.len,
         };
         known.put(Key::Lists(scope), Some(Row::Lists(lists)));
         for (at, block) in events.blocks() {
@@ -111,6 +124,9 @@ impl Books {
         }
         for (at, block) in rewards.blocks() {
             known.put(Key::RewardIndex(scope, at), Some(Row::Index(block)));
+        }
+        for (at, block) in payouts.blocks() {
+            known.put(Key::PayoutIndex(scope, at), Some(Row::Index(block)));
         }
         for (at, block) in ledger.blocks() {
             known.put(Key::Ledger(scope, at), Some(Row::Ledger(block)));

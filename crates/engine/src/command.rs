@@ -44,6 +44,9 @@ impl Fold {
             Body::WalletCredit(id, credit) => self.wallet_credit(entry, *id, credit),
             Body::MoveReward(id, command) => self.move_reward(entry, *id, command),
             Body::ReverseEvent(id, command) => self.reverse(entry, *id, command),
+            Body::CreatePayout(id, command) => self.create_payout(entry, *id, command),
+            Body::MovePayout(id, command) => self.move_payout(entry, *id, command),
+            Body::WalletDebit(id, debit) => self.wallet_debit(entry, *id, debit),
             Body::Mature(mature) => self.mature(entry, mature),
             Body::ReleaseHolds(release) => self.release_holds(entry, release),
             Body::ExpireClaims(expire) => self.expire_claims(scope, expire),
@@ -206,6 +209,50 @@ impl Fold {
         Ok(())
     }
 
+    /// Decided once per command id; a repeat changes nothing.
+    fn wallet_debit(
+        &mut self,
+        entry: &Entry,
+        id: u128,
+        debit: &proto::WalletDebit,
+    ) -> Result<(), Unfetched> {
+        let known = self.look().command(Key::Command(entry.scope, id)).map(|row| row.is_some());
+        let mut wallet = match &self.open(entry.scope)?.wallet {
+            Some(wallet) => wallet.clone(),
+            None => wallet::empty(&debit.currency),
+        };
+        let is_repeat = known?;
+        self.ready()?;
+        if is_repeat {
+            return Ok(());
+        }
+        let debited = wallet::debit(&mut wallet, debit);
+        let code = debited.as_ref().err().copied().unwrap_or(CommandCode::Applied);
+        self.decide_command(entry, id, code, &Bytes::new());
+        let Ok(entries) = debited else { return Ok(()) };
+        let told = proto::WalletDebited {
+            command_id: debit.command_id.clone(),
+            amount: debit.amount,
+            currency: debit.currency.clone(),
+            available_after: wallet.available,
+            receivable_after: -wallet.receivable,
+            reason: debit.reason.clone(),
+        };
+        let transaction = proto::LedgerTransaction {
+            id: debit.command_id.clone(),
+            kind: LedgerKind::Debit.into(),
+            at_ms: self.now_ms,
+            currency: debit.currency.clone(),
+            entries,
+            ..Default::default()
+        };
+        let books = self.books();
+        *books.wallet_mut(&debit.currency) = wallet;
+        books.enter(transaction);
+        self.outcome(entry, outcome::Body::WalletDebited(told));
+        Ok(())
+    }
+
     fn release_holds(
         &mut self,
         entry: &Entry,
@@ -242,8 +289,14 @@ impl Fold {
                 Ok(Some((key.clone(), look.reward(key)?.ok_or(Unfetched)?.clone())))
             })
             .collect();
-        let rewards = rewards.into_iter().collect::<Result<_, Unfetched>>()?;
-        Ok(Release { rewards, continuations: continuations?.cloned().unwrap_or_default() })
+        let rewards: Vec<Option<(Key, Box<proto::RewardRow>)>> =
+            rewards.into_iter().collect::<Result<_, Unfetched>>()?;
+        let continuations = continuations.map(|row| row.cloned());
+        let accounts = rewards.iter().flatten();
+        let accounts: Vec<_> =
+            accounts.map(|(_, reward)| self.ask_account(scope, &reward.aktvator_id)).collect();
+        accounts.into_iter().collect::<Result<(), Unfetched>>()?;
+        Ok(Release { rewards, continuations: continuations?.unwrap_or_default() })
     }
 
     /// Releases the first of the queue, as many as the balance allows.
@@ -405,7 +458,7 @@ fn top_up(
         at_ms,
         currency: credit.currency.clone(),
         entries,
-        reward_id: None,
         command_id: Some(credit.command_id.clone()),
+        ..Default::default()
     }
 }

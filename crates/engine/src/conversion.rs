@@ -37,6 +37,9 @@ impl Fold {
         opened.and(repeated.map(drop))?;
         let orphans = self.orphans_of(entry, event);
         let effects = effects?;
+        if let Some(reward) = effects.rewards.first() {
+            self.ask_account(entry.scope, &reward.row.aktvator_id)?;
+        }
         let orphans = orphans?;
         self.ready()?;
         self.apply(entry, event, effects);
@@ -256,8 +259,7 @@ impl Reward {
             kind: grant.kind.into(),
             available_at_ms,
             needs_approval: holding.by_hand,
-            reversed_amount: 0,
-            hold_place: None,
+            ..Default::default()
         });
         let key = Key::Reward(entry.scope, grant.id);
         Self { key, row, funding: grant.funding }

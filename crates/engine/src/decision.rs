@@ -140,6 +140,10 @@ pub enum CommandCode {
     MixedUnits,
     /// It is too late, says the rule.
     WindowClosed,
+    /// Nothing to pay out: no approved reward until then, or less than the minimum.
+    NothingToPay,
+    /// No such payout.
+    UnknownPayout,
 }
 
 impl CommandCode {
@@ -159,6 +163,8 @@ impl CommandCode {
             Self::AmountMissing => "amount_missing",
             Self::MixedUnits => "mixed_units",
             Self::WindowClosed => "reversal_window_closed",
+            Self::NothingToPay => "nothing_to_pay",
+            Self::UnknownPayout => "unknown_payout",
         }
     }
 }

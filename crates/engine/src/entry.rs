@@ -57,6 +57,12 @@ pub enum Body {
     WalletCredit(u128, proto::WalletCredit),
     /// Someone decides about a reward; the number is the command's id.
     MoveReward(u128, proto::MoveReward),
+    /// Approved rewards are to be paid out; the number is the command's id.
+    CreatePayout(u128, proto::CreatePayout),
+    /// Someone decides about a payout; the number is the command's id.
+    MovePayout(u128, proto::MovePayout),
+    /// Money is taken back; the number is the command's id.
+    WalletDebit(u128, proto::WalletDebit),
     /// An event is taken back; the number is the command's id.
     ReverseEvent(u128, proto::ReverseEvent),
     /// The holding period of rewards is over.
@@ -206,6 +212,21 @@ impl Body {
                     return Err(Unknown("event to reverse"));
                 }
                 Self::ReverseEvent(command_id(&command.command_id)?, command)
+            }
+            record::Body::CreatePayout(command) => {
+                id(&command.aktvator_id, "aktvator id", AktvatorId::from_proto)?;
+                Self::CreatePayout(command_id(&command.command_id)?, command)
+            }
+            record::Body::MovePayout(command) => {
+                if let Err(_) | Ok(proto::PayoutAction::Unspecified) =
+                    proto::PayoutAction::try_from(command.action)
+                {
+                    return Err(Unknown("payout action"));
+                }
+                Self::MovePayout(command_id(&command.command_id)?, command)
+            }
+            record::Body::WalletDebit(debit) => {
+                Self::WalletDebit(command_id(&debit.command_id)?, debit)
             }
             record::Body::Mature(mature) => Self::Mature(mature),
             record::Body::ReleaseHolds(release) => Self::ReleaseHolds(release),

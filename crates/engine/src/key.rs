@@ -7,7 +7,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use schemas::id::{AktvatorId, CampaignId, ConversionEventId, LinkId, OrganizationId, RewardId};
+use schemas::id::{
+    AktvatorId, CampaignId, ConversionEventId, LinkId, OrganizationId, PayoutId, RewardId,
+};
 use schemas::partition::{Mode, Scope};
 
 use crate::calendar::Bucket;
@@ -65,6 +67,14 @@ pub enum Key {
     External(Scope, u128),
     /// Reversals that wait for an event, by its id or the hash of its external reference.
     Orphans(Scope, u128),
+    /// What of the ledger is an aktvator's.
+    Balance(Scope, AktvatorId),
+    /// One block of an aktvator's statement, by the position of its first line.
+    Statement(Scope, AktvatorId, u64),
+    /// A payout.
+    Payout(Scope, PayoutId),
+    /// One block of the list of payouts, by the position of its first place.
+    PayoutIndex(Scope, u64),
     /// What becomes due in an hour since the epoch, by place. All of a partition stand together, so that its owner
     /// finds what is due first.
     Due(Scope, u64, u64),
@@ -88,6 +98,9 @@ pub struct Slot {
 /// list has the same rows however the log was cut into batches.
 pub const BLOCK_LEN: u64 = 64;
 
+/// Lines of one block of a statement: every block but the last is full.
+pub const LINES: u64 = 16;
+
 /// What lists read: rows named by position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexKind {
@@ -97,6 +110,8 @@ pub enum IndexKind {
     Rewards,
     /// [`Key::Ledger`].
     Ledger,
+    /// [`Key::PayoutIndex`].
+    Payouts,
 }
 
 /// The longest fixed part of a key: scope, kind and a [`Slot`].
@@ -130,7 +145,14 @@ impl Key {
                 bytes.extend_from_slice(&id.to_bytes());
                 bytes.extend_from_slice(&version.to_be_bytes());
             }
-            Self::Aktvator(_, id) => bytes.extend_from_slice(&id.to_bytes()),
+            Self::Aktvator(_, id) | Self::Balance(_, id) => {
+                bytes.extend_from_slice(&id.to_bytes());
+            }
+            Self::Statement(_, id, position) => {
+                bytes.extend_from_slice(&id.to_bytes());
+                bytes.extend_from_slice(&position.to_be_bytes());
+            }
+            Self::Payout(_, id) => bytes.extend_from_slice(&id.to_bytes()),
             Self::Link(_, id) => bytes.extend_from_slice(&id.to_bytes()),
             Self::Code(_, code) => bytes.extend_from_slice(code.as_bytes()),
             Self::Event(_, id) => bytes.extend_from_slice(&id.to_bytes()),
@@ -152,6 +174,7 @@ impl Key {
             Self::Hold(_, place) => bytes.extend_from_slice(&place.to_be_bytes()),
             Self::EventIndex(_, position)
             | Self::RewardIndex(_, position)
+            | Self::PayoutIndex(_, position)
             | Self::Ledger(_, position) => {
                 bytes.extend_from_slice(&position.to_be_bytes());
             }
@@ -164,17 +187,36 @@ impl Key {
             IndexKind::Events => Self::EventIndex(scope, 0),
             IndexKind::Rewards => Self::RewardIndex(scope, 0),
             IndexKind::Ledger => Self::Ledger(scope, 0),
+            IndexKind::Payouts => Self::PayoutIndex(scope, 0),
         };
         let mut end = scope.to_bytes().to_vec();
         end.push(first.kind() + 1);
         (first.encode(), Bytes::from(end))
     }
 
+    /// From inclusive, to exclusive: every balance of a scope, by aktvator, after the one given.
+    pub fn balances_after(scope: Scope, after: Option<AktvatorId>) -> (Bytes, Bytes) {
+        let mut from = Self::Balance(scope, after.unwrap_or(AktvatorId::from_u128(0))).encode();
+        if after.is_some() {
+            from = [&from[..], &[0]].concat().into();
+        }
+        let mut end = scope.to_bytes().to_vec();
+        end.push(kind::BALANCE + 1);
+        (from, Bytes::from(end))
+    }
+
+    /// Whose balance stands under a key of these bytes; `None` for any other key.
+    pub fn balance_of(key: &[u8]) -> Option<AktvatorId> {
+        let (head, id) = key.split_last_chunk::<16>()?;
+        let is_balance = head.len() == 18 && head.last() == Some(&kind::BALANCE);
+        is_balance.then(|| AktvatorId::from_u128(u128::from_be_bytes(*id)))
+    }
+
     /// The position in the bytes of an index row's key; `None` for any other key.
     pub fn index_position(key: &[u8]) -> Option<u64> {
         let (head, position) = key.split_last_chunk::<8>()?;
         let kind = *head.get(17)?;
-        let is_index = head.len() == 18 && (kind::EVENT_INDEX..=kind::LEDGER).contains(&kind);
+        let is_index = head.len() == 18 && (kind::EVENT_INDEX..=kind::PAYOUT_INDEX).contains(&kind);
         is_index.then(|| u64::from_be_bytes(*position))
     }
 
@@ -224,6 +266,10 @@ impl Key {
             | Self::External(scope, _)
             | Self::Orphans(scope, _)
             | Self::Due(scope, _, _)
+            | Self::Balance(scope, _)
+            | Self::Statement(scope, _, _)
+            | Self::Payout(scope, _)
+            | Self::PayoutIndex(scope, _)
             | Self::Unique(scope, _)
             | Self::Command(scope, _)
             | Self::Wallet(scope)
@@ -263,6 +309,10 @@ impl Key {
             Self::Continuations => kind::CONTINUATIONS,
             Self::External(..) => kind::EXTERNAL,
             Self::Orphans(..) => kind::ORPHANS,
+            Self::Balance(..) => kind::BALANCE,
+            Self::Statement(..) => kind::STATEMENT,
+            Self::Payout(..) => kind::PAYOUT,
+            Self::PayoutIndex(..) => kind::PAYOUT_INDEX,
             Self::Due(..) => kind::DUE,
         }
     }
@@ -282,7 +332,11 @@ impl Hash for Key {
             Self::Rulebook(_, id, version) => {
                 state.write_u64((id.to_u128() as u64).wrapping_add(*version));
             }
-            Self::Aktvator(_, id) => state.write_u64(id.to_u128() as u64),
+            Self::Aktvator(_, id) | Self::Balance(_, id) => state.write_u64(id.to_u128() as u64),
+            Self::Statement(_, id, position) => {
+                state.write_u64((id.to_u128() as u64).wrapping_add(*position));
+            }
+            Self::Payout(_, id) => state.write_u64(id.to_u128() as u64),
             Self::Link(_, id) => state.write_u64(id.to_u128() as u64),
             Self::Code(_, code) => state.write(code.as_bytes()),
             Self::Event(_, id) => state.write_u64(id.to_u128() as u64),
@@ -305,6 +359,7 @@ impl Hash for Key {
             Self::Hold(_, number)
             | Self::EventIndex(_, number)
             | Self::RewardIndex(_, number)
+            | Self::PayoutIndex(_, number)
             | Self::Ledger(_, number) => state.write_u64(*number),
             Self::Wallet(_) | Self::Lists(_) | Self::Continuations => {}
         }
@@ -347,9 +402,13 @@ mod kind {
     pub(super) const BINDING: u8 = 27;
     pub(super) const EXTERNAL: u8 = 28;
     pub(super) const ORPHANS: u8 = 29;
+    pub(super) const BALANCE: u8 = 30;
+    pub(super) const STATEMENT: u8 = 31;
     pub(super) const EVENT_INDEX: u8 = 32;
     pub(super) const REWARD_INDEX: u8 = 33;
     pub(super) const LEDGER: u8 = 34;
+    pub(super) const PAYOUT_INDEX: u8 = 35;
+    pub(super) const PAYOUT: u8 = 36;
     pub(super) const CONTINUATIONS: u8 = 48;
     pub(super) const DUE: u8 = 49;
 }

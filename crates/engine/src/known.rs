@@ -132,6 +132,23 @@ impl Known {
         }
     }
 
+    /// Decided: what stands under `key`, which has been looked up, or `new` where nothing does, is about to
+    /// change. Not for rows that are written once.
+    pub(crate) fn change(&mut self, key: Key, new: impl FnOnce() -> Row) -> &mut Row {
+        debug_assert!(self.slots.contains_key(&key), "changed {key:?}, which nobody has looked up");
+        let set = self.sets + 1;
+        let place = match self.slots.get(&key) {
+            Some(place) => *place,
+            None => self.set(key, None, 0),
+        };
+        let slot = &mut self.rows[place];
+        if slot.set != set {
+            slot.set = set;
+            self.changed.push(place);
+        }
+        slot.row.get_or_insert_with(new)
+    }
+
     /// Ends a write set: everything put since the last call, each key once.
     pub(crate) fn take(&mut self) -> Vec<Write> {
         self.sets += 1;

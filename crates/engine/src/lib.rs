@@ -9,8 +9,8 @@
 //!
 //! Start reading at [`fold`], then `conversion` for what an event changes and `command` for everything that
 //! is not an event; [`rulebook`] for what rules may say, `resolve` and `attribution` for whose an event is,
-//! `judge` and `reward` for what it earns, `amount`, `tier`, `cap` and `wallet` for the arithmetic, `life`, `moves` and
-//! `reversal` for what becomes of a reward.
+//! `judge` and `reward` for what it earns, `amount`, `tier`, `cap` and `wallet` for the arithmetic, `life`, `moves`,
+//! `reversal` and `payout` for what becomes of a reward, `account` for what is one aktvator's.
 
 pub mod admission;
 pub mod calendar;
@@ -22,6 +22,7 @@ pub mod row;
 pub mod rulebook;
 pub mod schedule;
 
+mod account;
 mod active;
 mod amount;
 mod attribution;
@@ -40,6 +41,7 @@ mod life;
 mod lookup;
 mod metric;
 mod moves;
+mod payout;
 mod recurring;
 mod resolve;
 mod reversal;

@@ -1,13 +1,16 @@
 //! The life of a reward after it was made: what it waits for, and who decides (`domain.md` 4.6).
 //!
-//! `pending` waits for its holding period, for approval, or both; `approved` may be paid out; `held` waits for
-//! funds, or for a second look. `rejected` and `reversed` are final. Money is where the status says:
-//! nowhere while funds are missing, else reserved until it is approved, then payable.
+//! `pending` waits for its holding period, for approval, or both; `approved` may be paid out; `processing` is in a
+//! payout, `paid` went out with it; `held` waits for funds, or for a second look. `rejected`, `reversed` and
+//! `clawed_back` are final. Money is where the status says: nowhere while funds are missing, else reserved until
+//! it is approved, then payable, processing, paid. What is taken back of a reward once it is in a payout is a debt
+//! of its aktvator's, and the reward stays what it is until all of it is.
 
 use bytes::Bytes;
 use schemas::hash::hash128;
 use schemas::proto::{self, LedgerKind, outcome};
 
+use crate::account::About;
 use crate::entry::{Conversion, Entry};
 use crate::fold::Fold;
 use crate::undo::Decided;
@@ -15,9 +18,12 @@ use crate::wallet;
 
 pub(crate) const PENDING: &str = "pending";
 pub(crate) const APPROVED: &str = "approved";
+pub(crate) const PROCESSING: &str = "processing";
+pub(crate) const PAID: &str = "paid";
 pub(crate) const HELD: &str = "held";
 pub(crate) const REJECTED: &str = "rejected";
 pub(crate) const REVERSED: &str = "reversed";
+pub(crate) const CLAWED_BACK: &str = "clawed_back";
 /// Why a reward is held: no funds, or someone wants to look at it.
 pub(crate) const NO_FUNDS: &str = "insufficient_funds";
 pub(crate) const REVIEW: &str = "review";
@@ -47,7 +53,17 @@ impl Holding {
 
 /// What is left of a reward.
 pub(crate) fn left(reward: &proto::RewardRow) -> i64 {
+    payable(reward) - reward.clawed_back_amount
+}
+
+/// What goes out for it: what is owed back of that is a debt.
+pub(crate) fn payable(reward: &proto::RewardRow) -> i64 {
     reward.amount - reward.reversed_amount
+}
+
+/// Is it in a payout, or went out with one?
+pub(crate) fn is_paid_out(reward: &proto::RewardRow) -> bool {
+    matches!(reward.status.as_str(), PROCESSING | PAID)
 }
 
 /// Does nothing but funds and reviews keep the reward from being paid out?
@@ -82,21 +98,20 @@ pub(crate) fn waits_for_funds(reward: &proto::RewardRow) -> bool {
 }
 
 impl Fold {
-    /// Moves `amount` of a reward as `kind` says, in the books in hand.
+    /// Moves `amount` of a reward as `kind` says, in the books in hand. What is its aktvator's must have been asked
+    /// for: [`Fold::ask_account`].
     pub(crate) fn enter(&mut self, kind: LedgerKind, reward: &proto::RewardRow, amount: i64) {
-        let at_ms = self.now_ms;
-        let books = self.books();
-        let way = wallet::way(kind, reward.status == APPROVED);
-        let entries = wallet::transfer(books.wallet_mut(&reward.currency), way, amount);
-        books.enter(proto::LedgerTransaction {
+        let (from, to) = wallet::way(kind, reward.status == APPROVED);
+        let transaction = proto::LedgerTransaction {
             id: transaction_id(kind, reward),
             kind: kind.into(),
-            at_ms,
+            at_ms: self.now_ms,
             currency: reward.currency.clone(),
-            entries,
             reward_id: Some(reward.id.clone()),
-            command_id: None,
-        });
+            ..Default::default()
+        };
+        let about = About::Reward(reward.id.clone());
+        self.post(transaction, &[(from, -amount), (to, amount)], &reward.aktvator_id, about);
     }
 
     /// A reward that nothing keeps any more is approved.
@@ -121,7 +136,7 @@ impl Fold {
             reward_id: reward.id.clone(),
             campaign_id: reward.campaign_id.clone(),
             aktvator_id: reward.aktvator_id.clone(),
-            amount: left(reward),
+            amount: if reward.status == PAID { payable(reward) } else { left(reward) },
             currency: reward.currency.clone(),
             status: reward.status.clone(),
             reason,
@@ -144,7 +159,8 @@ fn transaction_id(kind: LedgerKind, reward: &proto::RewardRow) -> Bytes {
     if let LedgerKind::Reserve | LedgerKind::Release = kind {
         return reward.id.clone();
     }
-    let steps = [reward.moves.len() as u64, reward.reversed_amount as u64].map(u64::to_be_bytes);
+    let taken_back = (reward.reversed_amount + reward.clawed_back_amount) as u64;
+    let steps = [reward.moves.len() as u64, taken_back].map(u64::to_be_bytes);
     let kind = (kind as i32).to_be_bytes();
     let id = hash128("transaction", &[&reward.id, &kind, &steps[0], &steps[1]]);
     Bytes::copy_from_slice(&id.to_be_bytes())

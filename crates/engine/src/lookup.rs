@@ -119,5 +119,8 @@ typed! {
     lists: Lists => proto::ListsRow;
     index: Index => proto::IndexRow;
     ledger: Ledger => proto::LedgerRow;
+    balance: Balance => proto::BalanceRow;
+    statement: Statement => proto::StatementRow;
+    payout: Payout => Box<proto::PayoutRow>;
     continuations: Continuations => Vec<proto::Record>;
 }

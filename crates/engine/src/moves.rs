@@ -42,6 +42,10 @@ impl Fold {
         let reward = self.reward_of(entry, &command.reward_id);
         let continuations = self.look().continuations(Key::Continuations).map(|row| row.cloned());
         let (is_repeat, reward) = (known?, reward?);
+        let account = match &reward {
+            Some(reward) => self.ask_account(scope, &reward.aktvator_id),
+            None => Ok(()),
+        };
         let undone = match &reward {
             Some(reward) if command.action() == RewardAction::Reject => {
                 self.undone(entry, reward)?
@@ -49,6 +53,7 @@ impl Fold {
             _ => (Vec::new(), None),
         };
         let continuations = continuations?.unwrap_or_default();
+        account?;
         opened?;
         self.ready()?;
         if is_repeat {
@@ -117,6 +122,10 @@ impl Fold {
                 self.give_back(LedgerKind::Reject, reward, left(reward));
                 reward.held_reason = None;
                 become_(reward, REJECTED, reason, now_ms);
+            }
+            // What its aktvator owes is settled by paying it out.
+            (RewardAction::Hold, APPROVED) if reward.clawed_back_amount > 0 => {
+                return Err(CommandCode::InvalidTransition);
             }
             (RewardAction::Hold, PENDING | APPROVED) => {
                 if reward.status == APPROVED {
@@ -211,7 +220,12 @@ impl Fold {
         match &waiting {
             Some(orphans) if self.look().orphans(orphans.clone())?.is_none() => waiting = None,
             Some(_) => {}
-            None => reward = self.reward_of(entry, &due.reward_id)?,
+            None => {
+                reward = self.reward_of(entry, &due.reward_id)?;
+                if let Some(reward) = &reward {
+                    self.ask_account(entry.scope, &reward.aktvator_id)?;
+                }
+            }
         }
         Ok(Some(Due { key, waiting, reward }))
     }

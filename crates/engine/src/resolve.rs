@@ -43,6 +43,7 @@ pub(crate) fn resolve<'a>(
     let named = named?;
     for id in named.aktvators() {
         let _ = look.aktvator(Key::Aktvator(scope, id));
+        let _ = look.balance(Key::Balance(scope, id));
     }
     let campaign = event.campaign.or(named.campaign());
     let terrain = match (by_client, campaign) {

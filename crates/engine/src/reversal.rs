@@ -13,7 +13,10 @@ use crate::decision::CommandCode;
 use crate::entry::{Conversion, Entry};
 use crate::fold::Fold;
 use crate::key::Key;
-use crate::life::{HELD, REVERSED, become_, hour, left};
+use crate::life::{
+    APPROVED, CLAWED_BACK, HELD, PAID, PENDING, PROCESSING, REVERSED, become_, hour, is_paid_out,
+    left, payable,
+};
 use crate::lookup::Unfetched;
 use crate::row::Row;
 use crate::undo::{self, Decided, Part, Taken};
@@ -35,6 +38,8 @@ pub(crate) struct ReversalTerms {
     /// Whatever part of the event is taken back, the whole reward goes.
     pub(crate) whole: bool,
     pub(crate) restore_caps: bool,
+    /// What went out already stays with the aktvator.
+    pub(crate) absorb: bool,
 }
 
 /// The part of an event that has been taken back with this reversal.
@@ -159,6 +164,7 @@ impl Fold {
             }
             let back = back(&said, &reward, share, terms);
             if back > 0 && self.may_go(&event, &said, &reward)? {
+                self.ask_account(entry.scope, &reward.aktvator_id)?;
                 rewards.push((reward, back));
             }
         }
@@ -192,7 +198,8 @@ impl Fold {
         let facts = event.facts(&mut self.look(), reward.rulebook_version, now_ms)?;
         let rules = facts.iter().flat_map(|facts| &facts.rulebook.rules);
         let rule = rules.into_iter().find(|rule| rule.key == reward.rule_key);
-        let all = ReversalTerms { window_ms: None, whole: false, restore_caps: true };
+        let all =
+            ReversalTerms { window_ms: None, whole: false, restore_caps: true, absorb: false };
         Ok(rule.map_or(all, |rule| rule.reversal))
     }
 
@@ -230,11 +237,17 @@ impl Fold {
         rows.into_iter().for_each(|(key, row)| self.put(key, row));
         let mut told = Vec::with_capacity(rewards.len());
         for (mut reward, back) in rewards {
-            self.give_back(LedgerKind::Reverse, &mut reward, back);
-            reward.reversed_amount += back;
-            if left(&reward) == 0 {
-                reward.held_reason = None;
-                become_(&mut reward, REVERSED, &command.reason, self.now_ms);
+            let clawed_back = is_paid_out(&reward);
+            if clawed_back {
+                self.claw_back(&mut reward, back, &command.reason);
+            } else {
+                self.give_back(LedgerKind::Reverse, &mut reward, back);
+                reward.reversed_amount += back;
+                // What was owed back before is settled by paying it out.
+                if payable(&reward) == 0 {
+                    reward.held_reason = None;
+                    become_(&mut reward, REVERSED, &command.reason, self.now_ms);
+                }
             }
             told.push(proto::RewardReversed {
                 reward_id: reward.id.clone(),
@@ -242,6 +255,7 @@ impl Fold {
                 currency: reward.currency.clone(),
                 left: left(&reward),
                 status: reward.status.clone(),
+                clawed_back,
             });
             self.put_reward(entry, reward);
         }
@@ -258,6 +272,15 @@ impl Fold {
         });
         if let Some(key) = event.entry.claim() {
             self.put(key, Some(Row::Event(row)));
+        }
+    }
+
+    /// It went out already, or is about to: its aktvator owes it.
+    fn claw_back(&mut self, reward: &mut proto::RewardRow, back: i64, reason: &str) {
+        self.enter(LedgerKind::Clawback, reward, back);
+        reward.clawed_back_amount += back;
+        if left(reward) == 0 && reward.status == PAID {
+            become_(reward, CLAWED_BACK, reason, self.now_ms);
         }
     }
 
@@ -442,9 +465,9 @@ fn back(
     share: Share,
     terms: ReversalTerms,
 ) -> i64 {
-    let is_over = !matches!(reward.status.as_str(), "pending" | "approved" | HELD);
+    let is_over = !matches!(reward.status.as_str(), PENDING | APPROVED | HELD | PROCESSING | PAID);
     let left = left(reward);
-    if is_over {
+    if is_over || terms.absorb && is_paid_out(reward) {
         return 0;
     }
     if share.is_whole || terms.whole {
@@ -459,7 +482,7 @@ fn back(
     }
     let all = i128::from(reward.amount) * i128::from(share.back);
     let target = half_even(all, share.of.into()).unwrap_or(reward.amount);
-    (target - reward.reversed_amount).clamp(0, left)
+    (target - (reward.amount - left)).clamp(0, left)
 }
 
 /// What of the event's amount this reversal takes back.

@@ -56,10 +56,16 @@ pub enum Row {
     Hold(proto::HoldRow),
     /// Under [`Key::Lists`].
     Lists(proto::ListsRow),
-    /// Under [`Key::EventIndex`] and [`Key::RewardIndex`].
+    /// Under [`Key::EventIndex`], [`Key::RewardIndex`] and [`Key::PayoutIndex`].
     Index(proto::IndexRow),
     /// Under [`Key::Ledger`].
     Ledger(proto::LedgerRow),
+    /// Under [`Key::Balance`].
+    Balance(proto::BalanceRow),
+    /// Under [`Key::Statement`].
+    Statement(proto::StatementRow),
+    /// Under [`Key::Payout`].
+    Payout(Box<proto::PayoutRow>),
     /// Under [`Key::Continuations`].
     Continuations(Vec<proto::Record>),
 }
@@ -122,6 +128,9 @@ impl Row {
             Self::Lists(row) => add(row, bytes),
             Self::Index(row) => add(row, bytes),
             Self::Ledger(row) => add(row, bytes),
+            Self::Balance(row) => add(row, bytes),
+            Self::Statement(row) => add(row, bytes),
+            Self::Payout(row) => add(&**row, bytes),
             Self::Continuations(records) => {
                 add(&proto::ContinuationsRow { records: records.clone() }, bytes);
             }
@@ -163,8 +172,13 @@ impl Row {
             Key::Wallet(..) => Self::Wallet(message("wallet", bytes)?),
             Key::Hold(..) => Self::Hold(message("hold", bytes)?),
             Key::Lists(..) => Self::Lists(message("lists", bytes)?),
-            Key::EventIndex(..) | Key::RewardIndex(..) => Self::Index(message("index", bytes)?),
+            Key::EventIndex(..) | Key::RewardIndex(..) | Key::PayoutIndex(..) => {
+                Self::Index(message("index", bytes)?)
+            }
             Key::Ledger(..) => Self::Ledger(message("ledger", bytes)?),
+            Key::Balance(..) => Self::Balance(message("balance", bytes)?),
+            Key::Statement(..) => Self::Statement(message("statement", bytes)?),
+            Key::Payout(..) => Self::Payout(Box::new(message("payout", bytes)?)),
             Key::Continuations => Self::Continuations(
                 message::<proto::ContinuationsRow>("continuations", bytes)?.records,
             ),

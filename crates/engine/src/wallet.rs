@@ -1,6 +1,6 @@
 //! The wallet: a double-entry ledger's balances, and the queue of rewards that wait for money.
 //!
-//! External, available, reserved and payable always sum to zero, and available is never below zero. Held
+//! All accounts always sum to zero, and available is never below zero, nor above it while a receivable is open. Held
 //! rewards are no entries: no money has moved for them. They are released strictly first in, first
 //! out, and while one waits a new reward waits behind it.
 
@@ -73,12 +73,34 @@ pub(crate) fn transfer(
     (from, to): (Account, Account),
     amount: i64,
 ) -> Vec<LedgerEntry> {
-    *balance(wallet, from) -= amount;
-    *balance(wallet, to) += amount;
-    vec![
-        LedgerEntry { account: from.into(), amount: -amount },
-        LedgerEntry { account: to.into(), amount },
-    ]
+    post(wallet, &[(from, -amount), (to, amount)])
+}
+
+/// Changes accounts by amounts that sum to zero; the entries of it. What becomes available fills an open
+/// receivable first.
+pub(crate) fn post(wallet: &mut proto::WalletRow, changes: &[(Account, i64)]) -> Vec<LedgerEntry> {
+    let mut entries = Vec::with_capacity(changes.len());
+    for (account, mut amount) in changes.iter().copied() {
+        if account == Account::WalletAvailable && amount > 0 {
+            let filled = amount.min(-wallet.receivable);
+            change(wallet, Account::Receivable, filled, &mut entries);
+            amount -= filled;
+        }
+        change(wallet, account, amount, &mut entries);
+    }
+    entries
+}
+
+fn change(
+    wallet: &mut proto::WalletRow,
+    account: Account,
+    amount: i64,
+    entries: &mut Vec<LedgerEntry>,
+) {
+    if amount != 0 {
+        *balance(wallet, account) += amount;
+        entries.push(LedgerEntry { account: account.into(), amount });
+    }
 }
 
 fn balance(wallet: &mut proto::WalletRow, account: Account) -> &mut i64 {
@@ -86,16 +108,25 @@ fn balance(wallet: &mut proto::WalletRow, account: Account) -> &mut i64 {
         Account::WalletAvailable => &mut wallet.available,
         Account::WalletReserved => &mut wallet.reserved,
         Account::AktvatorPayable => &mut wallet.payable,
+        Account::PayoutProcessing => &mut wallet.processing,
+        Account::Paid => &mut wallet.paid,
+        Account::Clawback => &mut wallet.clawback,
+        Account::Receivable => &mut wallet.receivable,
         Account::External | Account::Unspecified => &mut wallet.external,
     }
 }
 
-/// Whence and whither a transaction about a reward goes; of what is taken back, whether it was `approved`.
+/// Whence and whither a transaction about one reward goes; of what is taken back, whether it was `approved`.
+/// Those about payouts have more than two entries.
 pub(crate) fn way(kind: LedgerKind, approved: bool) -> (Account, Account) {
     match kind {
-        LedgerKind::Topup | LedgerKind::Unspecified => {
-            (Account::External, Account::WalletAvailable)
-        }
+        LedgerKind::Clawback => (Account::Paid, Account::Clawback),
+        LedgerKind::Topup
+        | LedgerKind::Payout
+        | LedgerKind::Paid
+        | LedgerKind::Cancel
+        | LedgerKind::Debit
+        | LedgerKind::Unspecified => (Account::External, Account::WalletAvailable),
         LedgerKind::Reserve | LedgerKind::Release => {
             (Account::WalletAvailable, Account::WalletReserved)
         }
@@ -147,4 +178,27 @@ pub(crate) fn credit(
     // External is what the others add up to, so none can overflow before it does.
     wallet.external.checked_sub(credit.amount).ok_or(CommandCode::Overflow)?;
     Ok(transfer(wallet, way(LedgerKind::Topup, false), credit.amount))
+}
+
+/// A provider takes money back: what is available, and what is missing then is a receivable. The entries of it.
+pub(crate) fn debit(
+    wallet: &mut proto::WalletRow,
+    debit: &proto::WalletDebit,
+) -> Result<Vec<LedgerEntry>, CommandCode> {
+    if wallet.currency != debit.currency {
+        return Err(CommandCode::CurrencyMismatch);
+    }
+    // What was paid out was there; more than came in was not.
+    if debit.amount <= 0 || debit.amount > -wallet.external {
+        return Err(CommandCode::InvalidAmount);
+    }
+    let taken = debit.amount.min(wallet.available);
+    Ok(post(
+        wallet,
+        &[
+            (Account::External, debit.amount),
+            (Account::WalletAvailable, -taken),
+            (Account::Receivable, taken - debit.amount),
+        ],
+    ))
 }

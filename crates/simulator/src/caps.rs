@@ -70,7 +70,8 @@ async fn left(found: &Found, scope: Scope) -> Result<BTreeMap<Bytes, i64>, Viola
     for row in scan(found, scope, (first, last)).await? {
         let reward = RewardRow::decode(row).map_err(unreadable)?;
         let is_there = i64::from(reward.status != "rejected");
-        left.insert(reward.id, (reward.amount - reward.reversed_amount) * is_there);
+        let back = reward.reversed_amount + reward.clawed_back_amount;
+        left.insert(reward.id, (reward.amount - back) * is_there);
     }
     Ok(left)
 }

@@ -20,18 +20,36 @@ pub(crate) async fn balances(found: &Found, scope: Scope, books: Option<&Books>)
     let wallet = wallet(found, scope).await?;
     let accounts = accounts(found, scope).await?;
     let of = |account: Account| accounts.get(&(account as i32)).copied().unwrap_or_default();
-    let rows = (wallet.external, wallet.available, wallet.reserved, wallet.payable);
-    let entries = (
-        of(Account::External),
-        of(Account::WalletAvailable),
-        of(Account::WalletReserved),
-        of(Account::AktvatorPayable),
-    );
+    let rows = [
+        (Account::External, wallet.external),
+        (Account::WalletAvailable, wallet.available),
+        (Account::WalletReserved, wallet.reserved),
+        (Account::AktvatorPayable, wallet.payable),
+        (Account::PayoutProcessing, wallet.processing),
+        (Account::Paid, wallet.paid),
+        (Account::Clawback, wallet.clawback),
+        (Account::Receivable, wallet.receivable),
+    ];
+    let entries = rows.map(|(account, _)| (account, of(account)));
     ensure(rows == entries, Invariant::L1, || {
         format!("{scope}: the wallet says {rows:?}, its entries {entries:?}")
     })?;
-    let model = books.map_or((0, 0, 0), |books| (books.available, books.reserved, books.payable));
-    ensure((wallet.available, wallet.reserved, wallet.payable) == model, Invariant::Model, || {
+    let model = books.map_or([0; 7], |books| {
+        let Books { available, reserved, payable, processing, out, receivable, .. } = *books;
+        let debts = books.debts.values().sum();
+        [available, reserved, payable, processing, out, debts, receivable]
+    });
+    let out = wallet.paid + wallet.clawback;
+    let known = [
+        wallet.available,
+        wallet.reserved,
+        wallet.payable,
+        wallet.processing,
+        out,
+        wallet.clawback,
+        -wallet.receivable,
+    ];
+    ensure(known == model, Invariant::Model, || {
         format!("{scope}: wallet {wallet:?}, the model says {model:?}")
     })?;
     let waiting = books.and_then(Books::first_held);
@@ -39,8 +57,9 @@ pub(crate) async fn balances(found: &Found, scope: Scope, books: Option<&Books>)
         format!("{scope}: {waiting:?} is held, and {} available", wallet.available)
     })?;
     let owed = rewards(found, scope).await?;
-    ensure(owed == (wallet.reserved, wallet.payable, wallet.held), Invariant::L1, || {
-        format!("{scope}: rewards reserved, payable, held {owed:?}; wallet {wallet:?}")
+    let funds = (wallet.reserved, wallet.payable, wallet.held, wallet.processing);
+    ensure(owed == funds, Invariant::L1, || {
+        format!("{scope}: rewards reserved, payable, held, processing {owed:?}; wallet {wallet:?}")
     })
 }
 
@@ -71,11 +90,12 @@ async fn accounts(found: &Found, scope: Scope) -> Result<BTreeMap<i32, i64>, Vio
     Ok(accounts)
 }
 
-/// What rewards add up to that have funds and are not approved, that are, and that wait for funds.
-async fn rewards(found: &Found, scope: Scope) -> Result<(i64, i64, i64), Violation> {
+/// What rewards add up to that have funds and are not approved, that are, that wait for funds, and that are in
+/// payouts.
+async fn rewards(found: &Found, scope: Scope) -> Result<(i64, i64, i64, i64), Violation> {
     let first = Key::Reward(scope, schemas::id::RewardId::from_u128(0)).encode();
     let last = Key::Reward(scope, schemas::id::RewardId::from_u128(u128::MAX)).encode();
-    let (mut reserved, mut payable, mut held) = (0, 0, 0);
+    let (mut reserved, mut payable, mut held, mut processing) = (0, 0, 0, 0);
     for row in scan(found, scope, (first, last)).await? {
         let reward = RewardRow::decode(row).map_err(unreadable)?;
         let left = reward.amount - reward.reversed_amount;
@@ -83,6 +103,8 @@ async fn rewards(found: &Found, scope: Scope) -> Result<(i64, i64, i64), Violati
             ("pending", None) | ("held", Some("review")) => reserved += left,
             ("approved", None) => payable += left,
             ("held", Some("insufficient_funds")) => held += left,
+            ("processing", None) => processing += left,
+            ("paid" | "clawed_back", None) => {}
             ("reversed", None) if left == 0 => {}
             ("rejected", None) => {}
             other => {
@@ -91,7 +113,7 @@ async fn rewards(found: &Found, scope: Scope) -> Result<(i64, i64, i64), Violati
             }
         }
     }
-    Ok((reserved, payable, held))
+    Ok((reserved, payable, held, processing))
 }
 
 /// The rows of a range, in key order.

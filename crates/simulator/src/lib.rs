@@ -77,7 +77,7 @@ pub struct Report {
     pub panics: u64,
     /// Was a newer program brought in beside an older one that had halted?
     pub upgraded: bool,
-    /// Events decided, by code, repeats included.
+    /// Events decided, by code, repeats included, and payouts, by status.
     pub codes: BTreeMap<String, u64>,
 }
 

@@ -2,11 +2,12 @@
 //! store, no plan and none of the engine's code.
 
 mod life;
+mod payout;
 mod pricing;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use schemas::id::{ConversionEventId, OrganizationId, RewardId};
+use schemas::id::{ConversionEventId, OrganizationId, PayoutId, RewardId};
 use schemas::partition::{Mode, Scope};
 use schemas::proto::{self, ConversionEvent, Record, record::Body};
 use serde_json::Value;
@@ -25,6 +26,8 @@ pub(crate) enum Told {
     Released { reward: RewardId, amount: i64, status: String },
     CampaignCreated(Id),
     Moved { reward: RewardId, amount: i64, status: String },
+    Payout { id: PayoutId, amount: i64, netted: i64, rewards: usize, status: String },
+    Debited { amount: i64, available: i64, receivable: i64 },
     Reversed { event: ConversionEventId, whole: bool, revenue: i64, rewards: Vec<TakenBack> },
 }
 
@@ -72,6 +75,16 @@ pub(crate) struct Books {
     pub(crate) available: i64,
     pub(crate) reserved: i64,
     pub(crate) payable: i64,
+    pub(crate) processing: i64,
+    /// What payouts have brought to aktvators.
+    pub(crate) out: i64,
+    /// What an aktvator owes back.
+    pub(crate) debts: BTreeMap<Id, i64>,
+    pub(crate) receivable: i64,
+    /// What providers have brought, and not taken back.
+    came_in: i64,
+    payouts: Vec<payout::Payout>,
+    approvals: u64,
     /// Places of rewards in `owed`; `None` where nobody waits any more.
     holds: VecDeque<Option<usize>>,
     holds_begin: u64,
@@ -100,6 +113,11 @@ struct Owed {
     id: RewardId,
     amount: i64,
     back: i64,
+    /// What is owed back since it went into a payout.
+    clawed: i64,
+    aktvator: Id,
+    /// Its last approval: which, and when.
+    approved: (u64, i64),
     status: &'static str,
     /// It is held for a second look, not for funds.
     in_review: bool,
@@ -154,6 +172,9 @@ impl Model {
             }
             Some(Body::MoveReward(command)) => books.move_reward(command, now_ms),
             Some(Body::ReverseEvent(command)) => books.reverse(command),
+            Some(Body::CreatePayout(command)) => books.create_payout(command, now_ms),
+            Some(Body::MovePayout(command)) => books.move_payout(command, now_ms),
+            Some(Body::WalletDebit(debit)) => books.debit(debit),
             Some(Body::Mature(mature)) => books.mature(mature, now_ms),
             Some(Body::Campaign(c)) => books.campaign(c),
             Some(body) => {
@@ -317,7 +338,8 @@ impl Books {
         if self.commands.insert(credit.command_id.to_vec(), true).is_some() {
             return Vec::new();
         }
-        self.available += credit.amount;
+        self.came_in += credit.amount;
+        self.gain(credit.amount);
         let mut told = vec![Told::Credited { amount: credit.amount, available: self.available }];
         told.extend(self.release(steps, now_ms));
         told

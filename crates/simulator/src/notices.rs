@@ -69,13 +69,28 @@ fn types(outcome: &Outcome) -> Vec<&'static str> {
             "approved" => "reward.approved",
             "held" => "reward.held",
             "rejected" => "reward.rejected",
+            "processing" => "reward.processing",
+            "paid" => "reward.paid",
+            "clawed_back" => "reward.clawed_back",
             _ => "reward.released",
         }],
         Some(outcome::Body::EventReversed(e)) if e.aktvator_id.is_none() => Vec::new(),
         Some(outcome::Body::EventReversed(e)) => {
-            let rewards = e.rewards.iter().map(|_| "reward.reversed");
+            let rewards = e.rewards.iter().map(|reward| match reward.clawed_back {
+                true => "reward.clawed_back",
+                false => "reward.reversed",
+            });
             ["event.reversed"].into_iter().chain(rewards).collect()
         }
+        Some(outcome::Body::PayoutMoved(moved)) => vec![match moved.status.as_str() {
+            "draft" => "payout.created",
+            "approved" => "payout.approved",
+            "processing" => "payout.processing",
+            "paid" => "payout.paid",
+            "failed" => "payout.failed",
+            _ => "payout.canceled",
+        }],
+        Some(outcome::Body::WalletDebited(_)) => vec!["wallet.debited"],
         Some(outcome::Body::CampaignCreated(_)) => vec!["campaign.created"],
         None => Vec::new(),
     }

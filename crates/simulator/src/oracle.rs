@@ -6,7 +6,7 @@ use bytes::Bytes;
 use engine::Key;
 use jiff::tz::TimeZone;
 use prost::Message;
-use schemas::id::{CampaignId, ConversionEventId, OrganizationId, RewardId};
+use schemas::id::{CampaignId, ConversionEventId, OrganizationId, PayoutId, RewardId};
 use schemas::partition::{Mode, Scope};
 use schemas::proto::{self, EventRow, Outcome, Record, outcome};
 use schemas::time::Timestamp;
@@ -135,6 +135,18 @@ fn told(outcome: &Outcome) -> Option<Told> {
             amount: moved.amount,
             status: moved.status.clone(),
         },
+        outcome::Body::PayoutMoved(moved) => Told::Payout {
+            id: PayoutId::from_proto(&moved.payout_id)?,
+            amount: moved.amount,
+            netted: moved.netted,
+            rewards: moved.rewards as usize,
+            status: moved.status.clone(),
+        },
+        outcome::Body::WalletDebited(debited) => Told::Debited {
+            amount: debited.amount,
+            available: debited.available_after,
+            receivable: debited.receivable_after,
+        },
         outcome::Body::EventReversed(reversed) => {
             let back = |reward: &proto::RewardReversed| {
                 let id = RewardId::from_proto(&reward.reward_id)?;
@@ -164,11 +176,14 @@ async fn damage_is_kept(found: &Found, partition: u16) -> Checked {
     })
 }
 
-/// Every event has one decision that is not a repeat (D1). Decisions by code.
+/// Every event has one decision that is not a repeat (D1). Decisions by code, and payouts by status.
 fn decided_once(found: &Found) -> Result<BTreeMap<String, u64>, Violation> {
     let mut codes = BTreeMap::new();
     let mut firsts = BTreeSet::new();
     for outcome in found.outcomes.values().flatten() {
+        if let Some(outcome::Body::PayoutMoved(payout)) = &outcome.body {
+            *codes.entry(format!("payout.{}", payout.status)).or_default() += 1;
+        }
         let Some(outcome::Body::EventDecided(decided)) = &outcome.body else { continue };
         *codes.entry(decided.code.clone()).or_default() += 1;
         let key = (outcome.organization.clone(), outcome.mode, decided.event_id.clone());

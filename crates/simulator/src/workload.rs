@@ -5,10 +5,10 @@ use bytes::Bytes;
 use rand::RngExt;
 use schemas::entity::{self, AktvatorStatus, CampaignStatus, TopUpStatus};
 use schemas::hash;
-use schemas::id::{ConversionEventId, TopUpId};
+use schemas::id::{ConversionEventId, PayoutId, TopUpId};
 use schemas::money::{Currency, Money};
 use schemas::partition::Scope;
-use schemas::proto::{self, RewardAction, record::Body, reverse_event::Event};
+use schemas::proto::{self, PayoutAction, RewardAction, record::Body, reverse_event::Event};
 use schemas::time::Timestamp;
 use serde_json::{Value, json};
 use storage::catalog::{Change, Document, Expected, Kind};
@@ -58,8 +58,11 @@ impl World {
             80..84 => self.click(),
             84..86 => self.damage(),
             86..90 => self.move_reward(),
-            90..94 => self.reverse(),
-            94..95 => Action::Rival,
+            90..93 => self.reverse(),
+            93..95 => self.payout(),
+            95..97 => self.move_payout(),
+            97..98 if self.rng.random_bool(0.5) => self.debit(),
+            97..98 => Action::Rival,
             _ => Action::Rest(self.rest()),
         }
     }
@@ -296,8 +299,8 @@ impl World {
         let (scope, event, event_type) = self.some_event();
         let rule = if self.rng.random_bool(0.3) { "bonus" } else { &event_type };
         let rule = format!("{rule}_rule");
-        let action = match self.rng.random_range(0..4) {
-            0 => RewardAction::Approve,
+        let action = match self.rng.random_range(0..6) {
+            0 | 4 | 5 => RewardAction::Approve,
             1 => RewardAction::Reject,
             2 => RewardAction::Hold,
             _ => RewardAction::Release,
@@ -324,6 +327,55 @@ impl World {
             ..Default::default()
         });
         self.command(scope, format!("reverse {amount:?} of {event}"), body)
+    }
+
+    /// Of someone who may have earned something.
+    fn payout(&mut self) -> Action {
+        let (scope, ..) = self.some_event();
+        let tenants = self.tenants.iter().filter(|tenant| tenant.scope == scope);
+        let aktvators: Vec<_> = tenants.flat_map(|tenant| tenant.aktvators.clone()).collect();
+        let aktvator = aktvators[self.rng.random_range(0..aktvators.len())];
+        let payout = PayoutId::from_u128(self.rng.random());
+        self.payouts.push((scope, payout));
+        let back_ms = [0, 0, 0, 3_600_000][self.rng.random_range(0..4)];
+        let body = Body::CreatePayout(proto::CreatePayout {
+            command_id: payout.to_proto(),
+            aktvator_id: aktvator.to_proto(),
+            cutoff_ms: self.now_ms - back_ms,
+            minimum: [0, 0, 0, 200][self.rng.random_range(0..4)],
+        });
+        self.command(scope, format!("{payout} of {aktvator}"), body)
+    }
+
+    fn move_payout(&mut self) -> Action {
+        let Some((scope, payout)) = self.payouts.last().copied() else { return self.payout() };
+        let action = match self.rng.random_range(0..10) {
+            0..4 => PayoutAction::Approve,
+            4 => PayoutAction::Process,
+            5..7 => PayoutAction::Pay,
+            7 => PayoutAction::Fail,
+            8 => PayoutAction::Retry,
+            _ => PayoutAction::Cancel,
+        };
+        let body = Body::MovePayout(proto::MovePayout {
+            command_id: self.command_id(),
+            payout_id: payout.to_proto(),
+            action: action.into(),
+            ..Default::default()
+        });
+        self.command(scope, format!("{action:?} {payout}"), body)
+    }
+
+    fn debit(&mut self) -> Action {
+        let (scope, ..) = self.some_event();
+        let amount = self.rng.random_range(1..3_000);
+        let body = Body::WalletDebit(proto::WalletDebit {
+            command_id: self.command_id(),
+            amount,
+            currency: "USD".to_owned(),
+            reason: String::new(),
+        });
+        self.command(scope, format!("debit {amount}"), body)
     }
 
     fn command_id(&mut self) -> Bytes {

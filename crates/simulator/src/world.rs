@@ -9,7 +9,8 @@ use std::time::Duration;
 use dispatcher::transport::{Reply, Scripted};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use schemas::id::{AktvatorId, CampaignId};
+use schemas::id::{AktvatorId, CampaignId, PayoutId};
+use schemas::partition::Scope;
 use serde_json::Value;
 use storage::analytics::{AnalyticsFault, FaultyAnalytics, SqliteAnalytics};
 use storage::{Analytics, Catalog, Kind};
@@ -56,6 +57,8 @@ pub(crate) struct World {
     pub(crate) peers: u64,
     /// Events sent so far, with whose they are: what is repeated is one of them.
     pub(crate) sent: Vec<(usize, Value)>,
+    /// Payouts asked for so far.
+    pub(crate) payouts: Vec<(Scope, PayoutId)>,
     pub(crate) click_ids: Vec<(usize, String)>,
     pub(crate) versions: Versions,
     pub(crate) next_order: u64,
@@ -96,6 +99,7 @@ impl World {
             mishaps: Mishaps::new(),
             peers: 0,
             sent: Vec::new(),
+            payouts: Vec::new(),
             click_ids: Vec::new(),
             versions: Versions::default(),
             next_order: 0,

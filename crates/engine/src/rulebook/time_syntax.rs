@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::HOURS_MAX;
 use super::cap_syntax::Unique;
-use super::syntax::{DAYS_MAX, nested, only};
+use super::syntax::{DAYS_MAX, nested};
 use crate::active::{Active, Hours};
 use crate::calendar::{DAY_MS, Period};
 use crate::cap::{Cap, CapMetric, CapScope};
@@ -128,16 +128,18 @@ pub(super) fn holding(fields: &mut Fields<'_, '_>) -> Holding {
 
 /// How the rewards of a rule are taken back.
 pub(super) fn reversal(fields: &mut Fields<'_, '_>) -> ReversalTerms {
-    let mut terms = ReversalTerms { window_ms: None, whole: false, restore_caps: true };
+    let mut terms =
+        ReversalTerms { window_ms: None, whole: false, restore_caps: true, absorb: false };
     nested(fields, "reversal", |reversal| {
         let days = reversal.optional_integer("windowDays", 0..=DAYS_MAX);
         let modes = [("proportional", false), ("full", true)];
+        let after = [("clawback", false), ("absorb", true)];
         terms = ReversalTerms {
             window_ms: days.map(|days| days * DAY_MS),
             whole: reversal.optional_choice("mode", &modes).unwrap_or(false),
             restore_caps: reversal.optional_bool("restoreCaps").unwrap_or(true),
+            absorb: reversal.optional_choice("afterPayout", &after).unwrap_or(false),
         };
-        only(reversal, "afterPayout", "clawback", &["absorb"]);
     });
     terms
 }

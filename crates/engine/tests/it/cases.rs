@@ -52,6 +52,7 @@ script_tables! {
     life: 20;
     matching: 10;
     past: 12;
+    payouts: 40;
     periods: 15;
     recurring: 10;
     reversals: 30;

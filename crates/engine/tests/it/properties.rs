@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use engine::{Key, Row};
 use proptest::prelude::*;
 use schemas::hash::event_id;
+use schemas::id::{AktvatorId, PayoutId};
 use schemas::proto::outcome::Body as Outcome;
 use schemas::proto::record::Body;
 use schemas::proto::reverse_event::Event;
-use schemas::proto::{self, Account, RewardAction};
+use schemas::proto::{self, Account, PayoutAction, RewardAction};
 use serde_json::{Value, json};
 
 use crate::script::{Script, event, ms, with_defaults};
@@ -39,6 +40,17 @@ enum Step {
         key: u8,
         action: RewardAction,
     },
+    /// Of an aktvator.
+    Payout {
+        aktvator: u128,
+        minimum: i64,
+    },
+    /// Of the last payout, or one before it.
+    MovePayout {
+        back: usize,
+        action: PayoutAction,
+    },
+    Debit(i64),
     Reverse {
         key: u8,
         amount: Option<i64>,
@@ -75,6 +87,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Aktvator),
         1 => (-5_000..5_000i64).prop_map(Step::Wait),
         1 => (0..2i64).prop_map(Step::Mature),
+        2 => (30..32u128, 0..60i64).prop_map(|(aktvator, minimum)| Step::Payout { aktvator, minimum }),
+        3 => (0..3usize, payout_action()).prop_map(|(back, action)| Step::MovePayout { back, action }),
+        1 => (0..400i64).prop_map(Step::Debit),
         2 => (any::<u8>(), action()).prop_map(|(key, action)| Step::Move { key, action }),
         2 => (any::<u8>(), prop::option::of(1..900i64), prop::sample::select(vec!["refund", "fraud"]))
             .prop_map(|(key, amount, reason)| Step::Reverse { key, amount, reason }),
@@ -87,6 +102,18 @@ fn action() -> impl Strategy<Value = RewardAction> {
         RewardAction::Reject,
         RewardAction::Hold,
         RewardAction::Release,
+    ])
+}
+
+fn payout_action() -> impl Strategy<Value = PayoutAction> {
+    prop::sample::select(vec![
+        PayoutAction::Approve,
+        PayoutAction::Process,
+        PayoutAction::Pay,
+        PayoutAction::Pay,
+        PayoutAction::Fail,
+        PayoutAction::Retry,
+        PayoutAction::Cancel,
     ])
 }
 
@@ -141,6 +168,7 @@ fn world(steps: &[Step]) -> World {
     let mut now_ms = ms("2026-03-10T12:00:00Z");
     let rules = rules();
     world.append(now_ms, world::rulebook(1, now_ms, &rules[0]));
+    let mut payouts = Vec::new();
     for (version, step) in (2..).zip(steps) {
         let body = match step {
             Step::Event { key, fields } => {
@@ -173,6 +201,9 @@ fn world(steps: &[Step]) -> World {
                 action: (*action).into(),
                 reason: String::new(),
             }),
+            Step::Payout { .. } | Step::MovePayout { .. } | Step::Debit(_) => {
+                payment(step, version, now_ms, &mut payouts)
+            }
             Step::Reverse { key, amount, reason } => {
                 let event = event_id(SCOPE, &format!("e{key}"));
                 Body::ReverseEvent(proto::ReverseEvent {
@@ -187,6 +218,42 @@ fn world(steps: &[Step]) -> World {
         world.append(now_ms, body);
     }
     world
+}
+
+/// The command of a payout or a debit; `payouts` are the versions of those asked for so far.
+fn payment(step: &Step, version: u64, now_ms: i64, payouts: &mut Vec<u64>) -> Body {
+    let command_id = u128::from(version).to_be_bytes().to_vec().into();
+    match step {
+        Step::Payout { aktvator, minimum } => {
+            payouts.push(version);
+            Body::CreatePayout(proto::CreatePayout {
+                command_id: payout_id(version),
+                aktvator_id: AktvatorId::from_u128(*aktvator).to_proto(),
+                cutoff_ms: now_ms - 1_000,
+                minimum: *minimum,
+            })
+        }
+        Step::MovePayout { back, action } => {
+            let nth = payouts.len().saturating_sub(1 + *back);
+            Body::MovePayout(proto::MovePayout {
+                command_id,
+                payout_id: payout_id(payouts.get(nth).copied().unwrap_or(0)),
+                action: (*action).into(),
+                ..Default::default()
+            })
+        }
+        Step::Debit(amount) => Body::WalletDebit(proto::WalletDebit {
+            command_id,
+            amount: *amount,
+            currency: "USD".into(),
+            reason: String::new(),
+        }),
+        _ => unreachable!("no payment"),
+    }
+}
+
+fn payout_id(version: u64) -> bytes::Bytes {
+    (u128::from(version) << 96).to_be_bytes().to_vec().into()
 }
 
 /// Everything in this world is accepted about noon.
@@ -220,6 +287,13 @@ fn check_money(world: &World) -> Result<(), TestCaseError> {
     prop_assert_eq!(wallet.available, balance(Account::WalletAvailable));
     prop_assert_eq!(wallet.reserved, balance(Account::WalletReserved));
     prop_assert_eq!(wallet.payable, balance(Account::AktvatorPayable));
+    prop_assert_eq!(wallet.processing, balance(Account::PayoutProcessing));
+    prop_assert_eq!(wallet.paid, balance(Account::Paid));
+    prop_assert_eq!(wallet.clawback, balance(Account::Clawback));
+    prop_assert_eq!(wallet.receivable, balance(Account::Receivable));
+    prop_assert!(wallet.processing >= 0 && wallet.clawback >= 0 && wallet.receivable <= 0);
+    prop_assert!(wallet.receivable == 0 || wallet.available == 0);
+    check_accounts(world, &wallet)?;
     prop_assert!(wallet.reserved >= 0 && wallet.payable >= 0 && wallet.held >= 0);
     prop_assert!(wallet.available >= 0 && wallet.external <= 0);
     let rows = world.all(&Key::Hold(SCOPE, 0)).into_iter();
@@ -234,20 +308,64 @@ fn check_money(world: &World) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The accounts of all aktvators are what the wallet has, statements tell how they came about, and what went out is
+/// what payouts say.
+fn check_accounts(world: &World, wallet: &proto::WalletRow) -> Result<(), TestCaseError> {
+    let mut sums = proto::BalanceRow::default();
+    for id in (30..33).map(AktvatorId::from_u128) {
+        let Some(Row::Balance(row)) = world.row(&Key::Balance(SCOPE, id)) else { continue };
+        sums.reserved += row.reserved;
+        sums.payable += row.payable;
+        sums.processing += row.processing;
+        sums.paid += row.paid;
+        sums.clawback += row.clawback;
+        let lines = world.statement(id);
+        prop_assert_eq!(lines.len() as u64, row.lines);
+        let mut balance = 0;
+        for line in lines {
+            balance += line.amount;
+            prop_assert_eq!(line.balance, balance);
+        }
+        prop_assert_eq!(balance, row.payable - row.clawback);
+    }
+    let found = (sums.reserved, sums.payable, sums.processing, sums.paid, sums.clawback);
+    let want = (wallet.reserved, wallet.payable, wallet.processing, wallet.paid, wallet.clawback);
+    prop_assert_eq!(found, want);
+    let rows = world.all(&Key::Payout(SCOPE, PayoutId::from_u128(0))).into_iter();
+    let payouts = rows.filter_map(|row| if let Row::Payout(row) = row { Some(row) } else { None });
+    let (mut processing, mut out) = (0, 0);
+    for payout in payouts {
+        match payout.status.as_str() {
+            "paid" => out += payout.amount - payout.netted,
+            "canceled" => {}
+            _ => processing += payout.amount,
+        }
+        prop_assert!((0..=payout.amount).contains(&payout.netted), "{payout:?}");
+    }
+    prop_assert_eq!(processing, wallet.processing);
+    prop_assert_eq!(out, wallet.paid + wallet.clawback);
+    Ok(())
+}
+
 fn check_rewards(world: &World) -> Result<(), TestCaseError> {
     let zone = jiff::tz::TimeZone::get("America/New_York").expect("bundled");
     let mut months: BTreeMap<_, i64> = BTreeMap::new();
     let (mut total, mut reserved, mut payable, mut held) = (0, 0, 0, 0);
+    let mut processing = 0;
     for reward in world.rewards() {
         let at = jiff::Timestamp::from_millisecond(reward.occurred_at_ms).expect("in range");
         let date = zone.to_datetime(at).date();
         let month = (reward.aktvator_id.clone(), date.year(), date.month());
-        let left = reward.amount - reward.reversed_amount;
+        let owed = reward.amount - reward.reversed_amount;
+        let left = owed - reward.clawed_back_amount;
         prop_assert!((0..=reward.amount).contains(&left), "{reward:?}");
         match (reward.status.as_str(), reward.held_reason.as_deref()) {
             ("rejected", _) => continue,
             ("pending", None) | ("held", Some("review")) => reserved += left,
-            ("approved", None) => payable += left,
+            ("approved", None) => payable += owed,
+            ("processing", None) => processing += owed,
+            ("paid", None) => {}
+            ("clawed_back", None) => prop_assert_eq!(left, 0),
             ("held", Some("insufficient_funds")) => held += left,
             ("reversed", None) => prop_assert_eq!(left, 0),
             other => prop_assert!(false, "{:?}", other),
@@ -258,8 +376,8 @@ fn check_rewards(world: &World) -> Result<(), TestCaseError> {
     prop_assert!(total <= TOTAL_MAX, "{total}");
     prop_assert!(months.values().all(|sum| *sum <= MONTH_MAX), "{months:?}");
     let wallet = world.wallet();
-    let found = (wallet.reserved, wallet.payable, wallet.held);
-    prop_assert_eq!((reserved, payable, held), found);
+    let found = (wallet.reserved, wallet.payable, wallet.held, wallet.processing);
+    prop_assert_eq!((reserved, payable, held, processing), found);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use engine::key::LINES;
 use engine::{Entry, Fold, Key, Row, Settings, Verdict};
 use prost::Message;
 use schemas::hash::event_id;
@@ -178,6 +179,18 @@ impl World {
             Some(Row::Event(row)) => row.decision,
             _ => None,
         }
+    }
+
+    /// All lines of an aktvator's statement, in order.
+    pub(crate) fn statement(&self, aktvator: AktvatorId) -> Vec<proto::StatementLine> {
+        let mut lines = Vec::new();
+        for position in (0..).step_by(LINES as usize) {
+            match self.row(&Key::Statement(SCOPE, aktvator, position)) {
+                Some(Row::Statement(row)) => lines.extend(row.lines),
+                _ => break,
+            }
+        }
+        lines
     }
 
     /// All ledger transactions, in order.

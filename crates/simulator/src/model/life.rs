@@ -10,7 +10,7 @@ const HOUR_MS: i64 = 3_600_000;
 
 impl Owed {
     pub(super) fn left(&self) -> i64 {
-        self.amount - self.back
+        self.amount - self.back - self.clawed
     }
 
     pub(super) fn told(&self) -> Reward {
@@ -21,8 +21,9 @@ impl Owed {
         self.status == "held" && !self.in_review
     }
 
-    fn moved(&self) -> Vec<Told> {
-        let (amount, status) = (self.left(), self.status.to_owned());
+    pub(super) fn moved(&self) -> Vec<Told> {
+        let paid = if self.status == "paid" { self.clawed } else { 0 };
+        let (amount, status) = (self.left() + paid, self.status.to_owned());
         vec![Told::Moved { reward: self.id, amount, status }]
     }
 }
@@ -57,10 +58,16 @@ impl Books {
         if approved {
             owed.status = "approved";
             let left = owed.left();
+            self.note_approval(place, now_ms);
             self.reserved -= left;
             self.payable += left;
         }
         approved
+    }
+
+    pub(super) fn note_approval(&mut self, place: usize, now_ms: i64) {
+        self.approvals += 1;
+        self.owed[place].approved = (self.approvals, now_ms);
     }
 
     /// First in, first out, as far as the money goes, at most `steps` places.
@@ -97,7 +104,7 @@ impl Books {
             }
             _ => self.reserved -= amount,
         }
-        self.available += amount;
+        self.gain(amount);
     }
 
     /// Caps and slots of a reward of which so much goes.
@@ -142,7 +149,7 @@ impl Books {
                 sums.rewards -= 1;
                 sums.reward_amount -= left;
             }
-            (RewardAction::Hold, "pending" | "approved") => {
+            (RewardAction::Hold, "pending" | "approved") if self.owed[place].clawed == 0 => {
                 if status == "approved" {
                     self.payable -= left;
                     self.reserved += left;
@@ -214,16 +221,27 @@ impl Books {
                 false if owed.is_flat => 0,
                 false => half_even(i128::from(owed.amount) * i128::from(back), of.into()),
             };
-            let amount = (target - owed.back).clamp(0, owed.left());
-            if amount == 0 || matches!(owed.status, "rejected" | "reversed") {
+            let amount = (target - owed.back - owed.clawed).clamp(0, owed.left());
+            if amount == 0 || matches!(owed.status, "rejected" | "reversed" | "clawed_back") {
                 continue;
             }
             self.undo(place, amount, command.reason == "fraud");
-            self.give_back(place, amount);
+            let is_out = matches!(self.owed[place].status, "processing" | "paid");
+            if !is_out {
+                self.give_back(place, amount);
+            }
             let owed = &mut self.owed[place];
-            owed.back += amount;
-            if owed.left() == 0 {
-                owed.status = "reversed";
+            if is_out {
+                owed.clawed += amount;
+                *self.debts.entry(owed.aktvator.clone()).or_default() += amount;
+                if owed.left() == 0 && owed.status == "paid" {
+                    owed.status = "clawed_back";
+                }
+            } else {
+                owed.back += amount;
+                if owed.amount == owed.back {
+                    owed.status = "reversed";
+                }
             }
             rewards.push(TakenBack { id: owed.id, back: amount, left: owed.left() });
         }

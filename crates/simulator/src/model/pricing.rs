@@ -107,7 +107,8 @@ impl Books {
             }
         };
         let period = reward["period"].as_str().unwrap_or_default();
-        let name = format!("{:?} tier {} {:?}", case.campaign, rule["key"], case.aktvator);
+        let of = format!("{} {}", rule["key"], reward["metric"]);
+        let name = format!("{:?} tier {of} {:?}", case.campaign, case.aktvator);
         let (name, day) = counter(name, period, case.at_ms);
         let before = match day {
             Some(day) => self.window(&name, day, days(period)),
@@ -157,6 +158,9 @@ impl Books {
             id,
             amount: paid,
             back: 0,
+            clawed: 0,
+            aktvator: case.aktvator.clone(),
+            approved: (0, 0),
             status: "pending",
             in_review: false,
             needs_approval: days.is_none(),

@@ -12,8 +12,8 @@ use storage::fault::Step;
 const SEEDS: u64 = 400;
 /// Threads that run them; each seed has its own world.
 const THREADS: u64 = 2;
-/// Decisions that the seeds must come to.
-const CODES: [&str; 14] = [
+/// Decisions that the seeds must come to, and what must become of payouts.
+const CODES: [&str; 18] = [
     "rewarded",
     "clipped",
     "cap_exceeded",
@@ -28,6 +28,10 @@ const CODES: [&str; 14] = [
     "late_event",
     "amount_missing",
     "event_type_mismatch",
+    "payout.draft",
+    "payout.paid",
+    "payout.failed",
+    "payout.canceled",
 ];
 
 fn run(seed: u64) -> Report {
@@ -58,7 +62,7 @@ fn every_invariant_holds_over_four_hundred_seeds_with_mishaps_everywhere() {
     assert_eq!(panics, 0);
     assert!(upgraded > 0, "no older process met a record that it does not know");
     for code in CODES {
-        assert!(codes.contains_key(code), "no event was {code}");
+        assert!(codes.contains_key(code), "nothing was {code}");
     }
 }
 
