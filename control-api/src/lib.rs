@@ -47,8 +47,10 @@ mod rewards;
 mod route;
 mod rulebook_version;
 mod sandbox;
+mod simulate;
 mod stored;
 mod sweep;
+mod usage;
 mod wallet;
 mod webhook_endpoints;
 

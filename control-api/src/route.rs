@@ -237,6 +237,8 @@ pub(crate) fn routes(config: &crate::Config) -> Vec<Route> {
     routes.extend(crate::campaigns::routes());
     routes.extend(crate::performance::routes());
     routes.extend(crate::reward_rules::routes());
+    routes.extend(crate::simulate::routes());
+    routes.extend(crate::usage::routes());
     routes.extend(crate::gigs::routes());
     routes.extend(crate::aktvators::routes());
     routes.extend(crate::links::routes());

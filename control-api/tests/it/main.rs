@@ -1,6 +1,7 @@
 //! The control API in process: its router over stores in memory, with a small fold beside it.
 
 mod attribution;
+mod authoring;
 mod fold;
 mod lists;
 mod money;

@@ -1,6 +1,7 @@
 //! Calendar buckets: which day or month of a rulebook's zone an instant falls into.
 
-use jiff::civil::DateTime;
+use jiff::Span;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use schemas::proto;
 use schemas::time::Timestamp;
@@ -78,6 +79,28 @@ impl LocalDate {
         };
         Bucket { period, index }
     }
+}
+
+/// When the bucket after the one of `at_ms` begins in `zone`, in milliseconds since the epoch; `None` for periods
+/// that never begin anew.
+pub(crate) fn next_bucket_ms(zone: &TimeZone, period: Period, at_ms: i64) -> Option<i64> {
+    let date = local(zone, at_ms).0.date();
+    let months = |len: i8| {
+        let month = (date.month() - 1) / len * len;
+        Date::new(date.year(), month + 1, 1).ok()?.checked_add(Span::new().months(len)).ok()
+    };
+    let next = match period {
+        Period::Lifetime | Period::Rolling(_) => None,
+        Period::Day => date.tomorrow().ok(),
+        Period::Week => {
+            let days = 8 - date.weekday().to_monday_one_offset();
+            date.checked_add(Span::new().days(days)).ok()
+        }
+        Period::Month => months(1),
+        Period::Quarter => months(3),
+        Period::Year => months(12),
+    };
+    Some(zone.to_timestamp(next?.at(0, 0, 0, 0)).ok()?.as_millisecond())
 }
 
 impl Period {
@@ -175,6 +198,32 @@ mod tests {
             let indexes =
                 [Period::Week, Period::Quarter, Period::Year].map(|p| date.bucket(p).index);
             assert_eq!(indexes, [week, quarter, year], "{at}");
+        }
+    }
+
+    #[test]
+    fn the_next_bucket_begins_where_the_local_one_ends() {
+        let cases = [
+            ("UTC", Period::Day, "2026-03-10T12:00:00Z", Some("2026-03-11T00:00:00Z")),
+            ("Europe/Berlin", Period::Day, "2026-10-24T22:00:00Z", Some("2026-10-25T23:00:00Z")),
+            ("UTC", Period::Week, "2026-03-09T00:00:00Z", Some("2026-03-16T00:00:00Z")),
+            ("UTC", Period::Week, "2026-03-15T23:59:59Z", Some("2026-03-16T00:00:00Z")),
+            ("UTC", Period::Month, "2026-12-31T23:00:00Z", Some("2027-01-01T00:00:00Z")),
+            (
+                "America/New_York",
+                Period::Month,
+                "2026-04-01T02:00:00Z",
+                Some("2026-04-01T04:00:00Z"),
+            ),
+            ("UTC", Period::Quarter, "2026-05-31T00:00:00Z", Some("2026-07-01T00:00:00Z")),
+            ("UTC", Period::Year, "2026-01-01T00:00:00Z", Some("2027-01-01T00:00:00Z")),
+            ("UTC", Period::Lifetime, "2026-01-01T00:00:00Z", None),
+            ("UTC", Period::Rolling(7), "2026-01-01T00:00:00Z", None),
+        ];
+        for (zone, period, at, next) in cases {
+            let zone = TimeZone::get(zone).expect("bundled");
+            let ms = |text: &str| text.parse::<Timestamp>().expect("an instant").as_ms();
+            assert_eq!(next_bucket_ms(&zone, period, ms(at)), next.map(ms), "{period:?} {at}");
         }
     }
 

@@ -110,6 +110,11 @@ impl Cap {
         }
     }
 
+    /// [`Cap::identity`] of this one.
+    pub(crate) const fn identity_hash(&self) -> u128 {
+        self.of
+    }
+
     /// Whose use a reward of `rule` for `facts` adds to.
     pub(crate) fn subject(&self, rule: &Rule, facts: &Facts<'_>) -> Subject {
         let is_in_group = match &self.scope {
@@ -244,7 +249,7 @@ impl CapScope {
         })
     }
 
-    const fn to_proto(&self) -> proto::CapScope {
+    pub(crate) const fn to_proto(&self) -> proto::CapScope {
         match self {
             Self::Campaign => proto::CapScope::Campaign,
             Self::Rule => proto::CapScope::Rule,
@@ -259,7 +264,7 @@ impl CapScope {
 }
 
 impl CapMetric {
-    const fn to_proto(self) -> proto::CapMetric {
+    pub(crate) const fn to_proto(self) -> proto::CapMetric {
         match self {
             Self::Amount => proto::CapMetric::Amount,
             Self::Count => proto::CapMetric::Count,

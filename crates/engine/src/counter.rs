@@ -131,7 +131,7 @@ fn add_day(days: &mut Vec<proto::DayUse>, day: i32, value: i64) {
 }
 
 /// The sum over the `len` days that end with `day`.
-fn sum(days: &[proto::DayUse], day: i32, len: i32) -> i64 {
+pub(crate) fn sum(days: &[proto::DayUse], day: i32, len: i32) -> i64 {
     let within = |used: &&proto::DayUse| used.day > day.saturating_sub(len) && used.day <= day;
     days.iter().filter(within).fold(0, |sum, used| sum.saturating_add(used.value))
 }

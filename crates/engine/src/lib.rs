@@ -21,6 +21,8 @@ pub mod key;
 pub mod row;
 pub mod rulebook;
 pub mod schedule;
+pub mod simulation;
+pub mod usage;
 
 mod account;
 mod active;

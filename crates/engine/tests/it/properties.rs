@@ -1,8 +1,9 @@
 //! What must hold for every log: random commands and events over a small world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use engine::{Key, Row};
+use engine::simulation::Simulation;
+use engine::{Entry, Key, Row, Rulebook};
 use proptest::prelude::*;
 use schemas::hash::event_id;
 use schemas::id::{AktvatorId, PayoutId};
@@ -443,6 +444,35 @@ proptest! {
         let after = ran(world(&changed), 5);
         prop_assert_eq!(&after.outcomes[..count(&before)], &before.outcomes[..count(&before)]);
     }
+
+    /// Trying a rulebook on events comes to what deciding them comes to.
+    #[test]
+    fn a_trial_is_what_would_have_been(
+        steps in prop::collection::vec(step(), 0..90),
+        which in 0..rules().len(),
+    ) {
+        let is_event = |step: &Step| matches!(step, Step::Event { .. } | Step::Wait(_));
+        let steps: Vec<Step> = steps.into_iter().filter(is_event).collect();
+        let mut decided = Script::new().world;
+        decided.append(ms("2026-03-10T12:00:00Z"), world::rulebook(1, 0, &rules()[which]));
+        decided.append(ms("2026-03-10T12:00:00Z"), world::credit(1, 1 << 50, "USD"));
+        decided.run(1);
+        let catalog = decided.clone();
+        let log = world(&steps).log;
+        let entries = log.iter().map(|bytes| Entry::decode(0, bytes.clone()).expect("a record"));
+        let mut seen = BTreeSet::new();
+        let is_first = |entry: &Entry| entry.claim().is_some_and(|claim| seen.insert(claim));
+        let entries: Vec<Entry> =
+            entries.filter(is_first).map(|entry| Entry { is_new: true, ..entry }).collect();
+        decided.log.extend(entries.iter().map(|entry| entry.bytes.clone()));
+        decided.run(1);
+        let made = decided.rewards();
+        let amount = made.iter().map(|reward| reward.amount).sum::<i64>();
+        let tried = tried(&catalog, &rules()[which], &entries);
+        let all = tried.totals().all;
+        prop_assert_eq!((all.rewards, all.amount), (made.len() as u64, amount));
+        prop_assert_eq!(tried.totals().events, entries.len() as u64);
+    }
 }
 
 /// Outcomes of a log up to the first that may be of a continuation, which was appended behind it.
@@ -451,4 +481,20 @@ fn count(world: &World) -> usize {
         matches!(outcome.body, Some(Outcome::RewardReleased(_) | Outcome::EventReversed(_)))
     };
     world.outcomes.iter().position(may_continue).unwrap_or(world.outcomes.len())
+}
+
+/// What comes of trying a rulebook on events.
+fn tried(catalog: &World, rulebook: &Value, entries: &[Entry]) -> Simulation {
+    let json = serde_json::to_vec(rulebook).expect("json");
+    let rulebook = Rulebook::compile(json.into()).expect("valid");
+    let mut tried = Simulation::new(SCOPE, CAMPAIGN, std::sync::Arc::new(rulebook));
+    loop {
+        let wanted = tried.wants(entries);
+        if wanted.is_empty() {
+            break;
+        }
+        wanted.into_iter().for_each(|key| tried.learn(key.clone(), catalog.row(&key)));
+    }
+    tried.decide(entries);
+    tried
 }
