@@ -72,7 +72,9 @@ fn describe(kind: NoticeType) -> (&'static str, Value) {
             json!({"campaignId": "camp_01jz0000000000000000000000", "name": "Spring"}),
         ),
         NoticeType::ActionAttemptSubmitted => {
-            ("An Aktvator submitted a new proof of work.", attempt(json!({})))
+            let mut data = attempt(json!({}));
+            data.as_object_mut().map(|data| data.remove("eventId"));
+            ("An Aktvator submitted a new proof of work.", data)
         }
         NoticeType::ActionAttemptVerified => (
             "A submission passed verification.",

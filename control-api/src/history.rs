@@ -143,6 +143,7 @@ fn index_key(kind: IndexKind, scope: Scope, position: u64) -> Bytes {
         IndexKind::Rewards => Key::RewardIndex(scope, position),
         IndexKind::Ledger => Key::Ledger(scope, position),
         IndexKind::Payouts => Key::PayoutIndex(scope, position),
+        IndexKind::Attempts => Key::AttemptIndex(scope, position),
     }
     .encode()
 }

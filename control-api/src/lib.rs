@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+mod action_attempts;
 mod aktvators;
 mod api_keys;
 mod balances;

@@ -247,6 +247,7 @@ pub(crate) fn routes(config: &crate::Config) -> Vec<Route> {
     routes.extend(crate::events::routes());
     routes.extend(crate::reversals::routes());
     routes.extend(crate::rewards::routes());
+    routes.extend(crate::action_attempts::routes());
     routes.extend(crate::payouts::routes());
     routes.extend(crate::balances::routes());
     routes.extend(crate::webhook_endpoints::routes());

@@ -63,6 +63,7 @@ pub fn of_outcome(outcome: &proto::Outcome) -> Result<Option<Fact>, Unreadable> 
         | Body::WalletDebited(_)
         | Body::RewardReleased(_)
         | Body::PayoutMoved(_)
+        | Body::AttemptMoved(_)
         | Body::CampaignCreated(_) => Ok(None),
     }
 }

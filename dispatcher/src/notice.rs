@@ -71,6 +71,13 @@ enum Data {
         reward_ids: Vec<RewardId>,
     },
     #[serde(rename_all = "camelCase")]
+    Submitted {
+        action_attempt_id: ActionAttemptId,
+        aktvator_id: AktvatorId,
+        campaign_id: CampaignId,
+        gig_id: GigId,
+    },
+    #[serde(rename_all = "camelCase")]
     Rejected {
         action_attempt_id: ActionAttemptId,
         aktvator_id: AktvatorId,
@@ -207,6 +214,7 @@ pub fn notices(place: Place, outcome: &proto::Outcome) -> Result<Vec<Notice>, Un
         Body::EventReversed(event) => of_reversal(event)?,
         Body::PayoutMoved(payout) => vec![of_payout(payout)?],
         Body::WalletDebited(debit) => vec![of_debit(debit)],
+        Body::AttemptMoved(attempt) => vec![of_attempt(attempt)?],
     };
     let created_at = Timestamp::from_ms(outcome.accepted_at_ms);
     let with_id = |(index, (kind, data))| {
@@ -360,6 +368,22 @@ fn of_reversal(event: &proto::EventReversed) -> Result<Vec<(NoticeType, Data)>, 
         told.push((kind, data));
     }
     Ok(told)
+}
+
+fn of_attempt(attempt: &proto::AttemptMoved) -> Result<(NoticeType, Data), Unreadable> {
+    let action_attempt_id = id(ActionAttemptId::from_proto(&attempt.attempt_id))?;
+    let aktvator_id = id(AktvatorId::from_proto(&attempt.aktvator_id))?;
+    let campaign_id = id(CampaignId::from_proto(&attempt.campaign_id))?;
+    let gig_id = id(GigId::from_proto(&attempt.gig_id))?;
+    if attempt.status == "submitted" {
+        let data = Data::Submitted { action_attempt_id, aktvator_id, campaign_id, gig_id };
+        return Ok((NoticeType::ActionAttemptSubmitted, data));
+    }
+    let event_id = ConversionEventId::from_u128(action_attempt_id.to_u128());
+    let (gig_id, code) = (Some(gig_id), attempt.code.clone());
+    let data =
+        Data::Rejected { action_attempt_id, aktvator_id, campaign_id, gig_id, event_id, code };
+    Ok((NoticeType::ActionAttemptRejected, data))
 }
 
 fn of_payout(payout: &proto::PayoutMoved) -> Result<(NoticeType, Data), Unreadable> {

@@ -151,6 +151,7 @@ impl<'k> EventReader<'k> {
         let owned = |text: Option<&'i str>| text.map(str::to_owned);
         proto::ConversionEvent {
             event_id: Bytes::new(),
+            aktvator_id: None,
             fingerprint: Bytes::new(),
             event_type: owned(fields.text("eventType", 1..=EVENT_TYPE_MAX, faults))
                 .unwrap_or_default(),

@@ -20,6 +20,7 @@ mod moving;
 mod node;
 mod operating;
 mod paying_out;
+mod proof_of_work;
 mod receiver;
 mod roles;
 mod servers;

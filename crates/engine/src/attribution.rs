@@ -27,6 +27,8 @@ pub(crate) enum By {
     Code,
     /// Whom the customer is bound to.
     Customer,
+    /// Whose attempt it verifies.
+    Attempt,
 }
 
 /// Who earns, and by what.
@@ -46,6 +48,7 @@ pub(crate) struct Named<'a> {
     link: Option<Option<Attribution<'a>>>,
     click: Option<Option<Attribution<'a>>>,
     code: Option<Option<Attribution<'a>>>,
+    attempt: Option<Attribution<'a>>,
 }
 
 impl By {
@@ -55,6 +58,7 @@ impl By {
             Self::Click => "click",
             Self::Code => "code",
             Self::Customer => "customer",
+            Self::Attempt => "attempt",
         }
     }
 }
@@ -64,12 +68,13 @@ impl<'a> Named<'a> {
     pub(crate) fn look_up(
         look: &mut Lookup<'a, '_>,
         scope: Scope,
-        event: &Conversion,
+        event: &'a Conversion,
     ) -> Result<Self, Stop> {
         let link = event.link.map(|id| by_link(look, scope, id, By::Link));
         let click = event.click.map(|(id, _)| by_link(look, scope, id, By::Click));
         let code = event.code.as_ref().map(|text| by_code(look, scope, text));
-        Ok(Self { link: link.transpose()?, click: click.transpose()?, code: code.transpose()? })
+        let (link, click, code) = (link.transpose()?, click.transpose()?, code.transpose()?);
+        Ok(Self { link, click, code, attempt: by_attempt(event) })
     }
 
     /// The campaign of the first key that names something.
@@ -83,7 +88,8 @@ impl<'a> Named<'a> {
     }
 
     fn found(&self) -> impl Iterator<Item = Attribution<'a>> {
-        [self.link, self.click, self.code].into_iter().flatten().flatten()
+        let named = [self.link, self.click, self.code].into_iter().flatten().flatten();
+        self.attempt.into_iter().chain(named)
     }
 
     /// Who earns by these keys in `campaign`. Keys passed over are added to `notes`.
@@ -94,6 +100,9 @@ impl<'a> Named<'a> {
         terms: AttributionTerms,
         notes: &mut Vec<String>,
     ) -> Result<Attribution<'a>, Stop> {
+        if let Some(attempt) = self.attempt.filter(|attempt| attempt.campaign == campaign) {
+            return Ok(attempt);
+        }
         let mut first_failure = None;
         let mut passed_over = |code: Code, by: By| {
             notes.push(format!("{} passed over: {}", by.as_str(), code.as_str()));
@@ -162,6 +171,13 @@ pub(crate) fn by_customer(
     let link = row.link_id.as_deref().and_then(LinkId::from_proto);
     let (by, aktvator_id) = (By::Customer, &row.aktvator_id);
     Some(Attribution { by, campaign, aktvator, aktvator_id, link, code: &row.code })
+}
+
+/// Whose attempt the event verifies.
+fn by_attempt(event: &Conversion) -> Option<Attribution<'_>> {
+    let (aktvator_id, aktvator) = (event.event.aktvator_id.as_ref()?, event.attempt?);
+    let by = By::Attempt;
+    Some(Attribution { by, campaign: event.campaign?, aktvator, aktvator_id, link: None, code: "" })
 }
 
 fn by_link<'a>(

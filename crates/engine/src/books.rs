@@ -23,6 +23,7 @@ pub(crate) struct Books {
     pub(crate) rewards: List<proto::IndexRow>,
     pub(crate) ledger: List<proto::LedgerRow>,
     payouts: List<proto::IndexRow>,
+    attempts: List<proto::IndexRow>,
     /// Rows of reversals that wait for their event.
     pub(crate) orphans: u64,
     orphans_changed: bool,
@@ -48,11 +49,12 @@ impl Books {
         let reward_block = block(lists.rewards).map(|at| Key::RewardIndex(scope, at));
         let payout_block = block(lists.payouts).map(|at| Key::PayoutIndex(scope, at));
         let ledger_block = block(lists.transactions).map(|at| Key::Ledger(scope, at));
-        let blocks = [&event_block, &reward_block, &ledger_block, &payout_block];
+        let attempt_block = block(lists.attempts).map(|at| Key::AttemptIndex(scope, at));
+        let blocks = [&event_block, &reward_block, &ledger_block, &payout_block, &attempt_block];
         look.ask(blocks.into_iter().flatten().cloned());
         let mut index = |key: Option<Key>| key.map_or(Ok(None), |key| look.index(key));
         let (events, rewards) = (index(event_block)?.cloned(), index(reward_block)?.cloned());
-        let payouts = index(payout_block)?.cloned();
+        let (payouts, attempts) = (index(payout_block)?.cloned(), index(attempt_block)?.cloned());
         let ledger = ledger_block.map_or(Ok(None), |key| look.ledger(key))?.cloned();
         Ok(Self {
             scope,
@@ -63,6 +65,7 @@ impl Books {
             rewards: List::new(lists.rewards, rewards),
             ledger: List::new(lists.transactions, ledger),
             payouts: List::new(lists.payouts, payouts),
+            attempts: List::new(lists.attempts, attempts),
             orphans: lists.orphans,
             orphans_changed: false,
         })
@@ -89,6 +92,11 @@ impl Books {
         self.payouts.push(|block| list(block, id, at_ms))
     }
 
+    /// Lists an action attempt made at `at_ms`; at which position.
+    pub(crate) fn list_attempt(&mut self, id: Bytes, at_ms: i64) -> u64 {
+        self.attempts.push(|block| list(block, id, at_ms))
+    }
+
     /// Enters a balanced transaction.
     pub(crate) fn enter(&mut self, transaction: proto::LedgerTransaction) {
         self.ledger.push(|block| block.transactions.push(transaction));
@@ -103,11 +111,11 @@ impl Books {
     /// Puts back what has changed.
     pub(crate) fn close(self, known: &mut Known) {
         let Self { scope, wallet, wallet_changed, events, rewards, ledger, .. } = self;
-        let (payouts, orphans) = (self.payouts, self.orphans);
+        let (payouts, attempts, orphans) = (self.payouts, self.attempts, self.orphans);
         if wallet_changed {
             known.put(Key::Wallet(scope), wallet.map(Row::Wallet));
         }
-        let listed = events.changed || rewards.changed || payouts.changed;
+        let listed = events.changed || rewards.changed || payouts.changed || attempts.changed;
         if !(listed || ledger.changed || self.orphans_changed) {
             return;
         }
@@ -117,6 +125,7 @@ impl Books {
             transactions: ledger.len,
             orphans,
             payouts: payouts.len,
+            attempts: attempts.len,
         };
         known.put(Key::Lists(scope), Some(Row::Lists(lists)));
         for (at, block) in events.blocks() {
@@ -124,6 +133,9 @@ impl Books {
         }
         for (at, block) in rewards.blocks() {
             known.put(Key::RewardIndex(scope, at), Some(Row::Index(block)));
+        }
+        for (at, block) in attempts.blocks() {
+            known.put(Key::AttemptIndex(scope, at), Some(Row::Index(block)));
         }
         for (at, block) in payouts.blocks() {
             known.put(Key::PayoutIndex(scope, at), Some(Row::Index(block)));

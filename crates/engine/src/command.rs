@@ -47,6 +47,8 @@ impl Fold {
             Body::CreatePayout(id, command) => self.create_payout(entry, *id, command),
             Body::MovePayout(id, command) => self.move_payout(entry, *id, command),
             Body::WalletDebit(id, debit) => self.wallet_debit(entry, *id, debit),
+            Body::SubmitAttempt(id, attempt) => self.submit_attempt(entry, *id, attempt),
+            Body::RejectAttempt(id, command) => self.reject_attempt(entry, *id, command),
             Body::Mature(mature) => self.mature(entry, mature),
             Body::ReleaseHolds(release) => self.release_holds(entry, release),
             Body::ExpireClaims(expire) => self.expire_claims(scope, expire),

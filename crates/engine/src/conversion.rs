@@ -2,6 +2,8 @@
 
 use schemas::proto::{self, LedgerKind, outcome};
 
+use crate::attempt;
+use crate::attribution::By;
 use crate::claim::{self, Standing};
 use crate::decision::Code;
 use crate::entry::{Conversion, Entry};
@@ -33,27 +35,44 @@ impl Fold {
             return Ok(());
         }
         // Rows are asked for together, whichever is missing first.
-        let effects = self.judged(entry, event);
+        let attempt = self.attempt_of(entry, event);
+        let attempt_fails = match &attempt {
+            Ok(attempt) if event.attempt.is_some() => {
+                attempt.as_ref().is_none_or(|(_, row)| row.status != attempt::SUBMITTED)
+            }
+            _ => false,
+        };
+        let effects = self.judged(entry, event, attempt_fails);
         opened.and(repeated.map(drop))?;
         let orphans = self.orphans_of(entry, event);
         let effects = effects?;
         if let Some(reward) = effects.rewards.first() {
             self.ask_account(entry.scope, &reward.row.aktvator_id)?;
         }
-        let orphans = orphans?;
+        let (orphans, attempt) = (orphans?, attempt?);
         self.ready()?;
+        let (code, is_rewarded) = (effects.decision.code.clone(), !effects.rewards.is_empty());
         self.apply(entry, event, effects);
+        self.verified(attempt, &code, is_rewarded);
         self.adopt(entry, orphans);
         Ok(())
     }
 
-    fn judged(&mut self, entry: &Entry, event: &Conversion) -> Result<Effects, Unfetched> {
+    fn judged(
+        &mut self,
+        entry: &Entry,
+        event: &Conversion,
+        attempt_fails: bool,
+    ) -> Result<Effects, Unfetched> {
         let now_ms = self.now_ms;
         let (look, wallet) = self.look_with_wallet(entry.scope);
         let look = &mut { look };
         let mut trail = Trail::default();
-        let judged = resolve(look, entry, event, now_ms, &mut trail)
-            .and_then(|facts| judge(look, &facts, wallet));
+        let judged = match attempt_fails {
+            true => Err(Stop::Refused(Code::NotEligible, "attempt.status")),
+            false => resolve(look, entry, event, now_ms, &mut trail)
+                .and_then(|facts| judge(look, &facts, wallet)),
+        };
         let judgement = match judged {
             Ok(judgement) => judgement,
             Err(Stop::Refused(code, detail)) => Judgement {
@@ -203,7 +222,9 @@ impl Effects {
             gig_id: trail.gig.cloned(),
             aktvator_id: attribution.map(|found| found.aktvator_id.clone()),
             link_id: attribution.and_then(|found| found.link).map(|id| id.to_proto()),
-            code_used: attribution.map(|found| found.code.to_owned()),
+            code_used: attribution
+                .filter(|found| found.by != By::Attempt)
+                .map(|found| found.code.to_owned()),
             attributed_by: attribution.map(|found| found.by.as_str().to_owned()),
             rulebook_version: trail.rulebook_version,
             rules,

@@ -31,7 +31,7 @@ pub enum Code {
     TooFast,
     /// Reserved.
     TooSlow,
-    /// The aktvator is not approved (detail `aktvator.status`), the rule's eligibility does not hold,
+    /// The aktvator is not approved (detail `aktvator.status`), the action attempt is not there or refused (`attempt.status`), the rule's eligibility does not hold,
     /// or the event does not say what the rule counts by (details `customer_missing`, `link_missing`,
     /// `quantity_missing`).
     NotEligible,
@@ -144,6 +144,8 @@ pub enum CommandCode {
     NothingToPay,
     /// No such payout.
     UnknownPayout,
+    /// No such action attempt.
+    UnknownAttempt,
 }
 
 impl CommandCode {
@@ -165,6 +167,7 @@ impl CommandCode {
             Self::WindowClosed => "reversal_window_closed",
             Self::NothingToPay => "nothing_to_pay",
             Self::UnknownPayout => "unknown_payout",
+            Self::UnknownAttempt => "unknown_attempt",
         }
     }
 }

@@ -63,6 +63,10 @@ pub enum Body {
     MovePayout(u128, proto::MovePayout),
     /// Money is taken back; the number is the command's id.
     WalletDebit(u128, proto::WalletDebit),
+    /// Work is shown; the number is the attempt's id.
+    SubmitAttempt(u128, proto::SubmitAttempt),
+    /// It is refused; the number is the command's id.
+    RejectAttempt(u128, proto::RejectAttempt),
     /// An event is taken back; the number is the command's id.
     ReverseEvent(u128, proto::ReverseEvent),
     /// The holding period of rewards is over.
@@ -103,6 +107,8 @@ pub struct Conversion {
     pub click: Option<(LinkId, i64)>,
     /// As the client named it, upper case.
     pub code: Option<Arc<str>>,
+    /// Of the event that verifies an action attempt: who earns.
+    pub attempt: Option<AktvatorId>,
     /// When it happened, by default when it was accepted (milliseconds since the epoch).
     pub occurred_at_ms: i64,
     /// Everything else.
@@ -196,6 +202,17 @@ impl Body {
                 optional_id(&state.link_id, "link id", LinkId::from_proto)?;
                 Self::Code(state)
             }
+            record::Body::Mature(mature) => Self::Mature(mature),
+            record::Body::ReleaseHolds(release) => Self::ReleaseHolds(release),
+            record::Body::ExpireClaims(expire) => Self::ExpireClaims(expire),
+            record::Body::Tick(_) => Self::Tick,
+            body => Self::of_command(body)?,
+        })
+    }
+
+    /// Commands about money and work, which carry an id.
+    fn of_command(body: record::Body) -> Result<Self, Undecodable> {
+        Ok(match body {
             record::Body::WalletCredit(credit) => {
                 Self::WalletCredit(command_id(&credit.command_id)?, credit)
             }
@@ -228,10 +245,16 @@ impl Body {
             record::Body::WalletDebit(debit) => {
                 Self::WalletDebit(command_id(&debit.command_id)?, debit)
             }
-            record::Body::Mature(mature) => Self::Mature(mature),
-            record::Body::ReleaseHolds(release) => Self::ReleaseHolds(release),
-            record::Body::ExpireClaims(expire) => Self::ExpireClaims(expire),
-            record::Body::Tick(_) => Self::Tick,
+            record::Body::SubmitAttempt(attempt) => {
+                id(&attempt.aktvator_id, "aktvator id", AktvatorId::from_proto)?;
+                id(&attempt.campaign_id, "campaign id", CampaignId::from_proto)?;
+                id(&attempt.gig_id, "gig id", GigId::from_proto)?;
+                Self::SubmitAttempt(command_id(&attempt.attempt_id)?, attempt)
+            }
+            record::Body::RejectAttempt(command) => {
+                Self::RejectAttempt(command_id(&command.command_id)?, command)
+            }
+            _ => return Err(Unknown("body")),
         })
     }
 }
@@ -264,6 +287,7 @@ impl Conversion {
             gig: optional_id(&event.gig_id, "gig id", GigId::from_proto)?,
             link: optional_id(&event.attribution_link_id, "link id", LinkId::from_proto)?,
             click,
+            attempt: optional_id(&event.aktvator_id, "aktvator id", AktvatorId::from_proto)?,
             code: event.attribution_code.as_ref().map(|code| code.to_ascii_uppercase().into()),
             occurred_at_ms: event.occurred_at_ms.unwrap_or(accepted_at_ms),
             event,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use schemas::id::{
-    AktvatorId, CampaignId, ConversionEventId, LinkId, OrganizationId, PayoutId, RewardId,
+    ActionAttemptId, AktvatorId, CampaignId, ConversionEventId, LinkId, OrganizationId, PayoutId,
+    RewardId,
 };
 use schemas::partition::{Mode, Scope};
 
@@ -75,6 +76,10 @@ pub enum Key {
     Payout(Scope, PayoutId),
     /// One block of the list of payouts, by the position of its first place.
     PayoutIndex(Scope, u64),
+    /// An action attempt.
+    Attempt(Scope, ActionAttemptId),
+    /// One block of the list of action attempts, by the position of its first place.
+    AttemptIndex(Scope, u64),
     /// What becomes due in an hour since the epoch, by place. All of a partition stand together, so that its owner
     /// finds what is due first.
     Due(Scope, u64, u64),
@@ -112,6 +117,8 @@ pub enum IndexKind {
     Ledger,
     /// [`Key::PayoutIndex`].
     Payouts,
+    /// [`Key::AttemptIndex`].
+    Attempts,
 }
 
 /// The longest fixed part of a key: scope, kind and a [`Slot`].
@@ -153,6 +160,7 @@ impl Key {
                 bytes.extend_from_slice(&position.to_be_bytes());
             }
             Self::Payout(_, id) => bytes.extend_from_slice(&id.to_bytes()),
+            Self::Attempt(_, id) => bytes.extend_from_slice(&id.to_bytes()),
             Self::Link(_, id) => bytes.extend_from_slice(&id.to_bytes()),
             Self::Code(_, code) => bytes.extend_from_slice(code.as_bytes()),
             Self::Event(_, id) => bytes.extend_from_slice(&id.to_bytes()),
@@ -175,6 +183,7 @@ impl Key {
             Self::EventIndex(_, position)
             | Self::RewardIndex(_, position)
             | Self::PayoutIndex(_, position)
+            | Self::AttemptIndex(_, position)
             | Self::Ledger(_, position) => {
                 bytes.extend_from_slice(&position.to_be_bytes());
             }
@@ -188,6 +197,7 @@ impl Key {
             IndexKind::Rewards => Self::RewardIndex(scope, 0),
             IndexKind::Ledger => Self::Ledger(scope, 0),
             IndexKind::Payouts => Self::PayoutIndex(scope, 0),
+            IndexKind::Attempts => Self::AttemptIndex(scope, 0),
         };
         let mut end = scope.to_bytes().to_vec();
         end.push(first.kind() + 1);
@@ -216,7 +226,8 @@ impl Key {
     pub fn index_position(key: &[u8]) -> Option<u64> {
         let (head, position) = key.split_last_chunk::<8>()?;
         let kind = *head.get(17)?;
-        let is_index = head.len() == 18 && (kind::EVENT_INDEX..=kind::PAYOUT_INDEX).contains(&kind);
+        let is_index =
+            head.len() == 18 && (kind::EVENT_INDEX..=kind::ATTEMPT_INDEX).contains(&kind);
         is_index.then(|| u64::from_be_bytes(*position))
     }
 
@@ -270,6 +281,8 @@ impl Key {
             | Self::Statement(scope, _, _)
             | Self::Payout(scope, _)
             | Self::PayoutIndex(scope, _)
+            | Self::Attempt(scope, _)
+            | Self::AttemptIndex(scope, _)
             | Self::Unique(scope, _)
             | Self::Command(scope, _)
             | Self::Wallet(scope)
@@ -313,6 +326,8 @@ impl Key {
             Self::Statement(..) => kind::STATEMENT,
             Self::Payout(..) => kind::PAYOUT,
             Self::PayoutIndex(..) => kind::PAYOUT_INDEX,
+            Self::Attempt(..) => kind::ATTEMPT,
+            Self::AttemptIndex(..) => kind::ATTEMPT_INDEX,
             Self::Due(..) => kind::DUE,
         }
     }
@@ -337,6 +352,7 @@ impl Hash for Key {
                 state.write_u64((id.to_u128() as u64).wrapping_add(*position));
             }
             Self::Payout(_, id) => state.write_u64(id.to_u128() as u64),
+            Self::Attempt(_, id) => state.write_u64(id.to_u128() as u64),
             Self::Link(_, id) => state.write_u64(id.to_u128() as u64),
             Self::Code(_, code) => state.write(code.as_bytes()),
             Self::Event(_, id) => state.write_u64(id.to_u128() as u64),
@@ -360,6 +376,7 @@ impl Hash for Key {
             | Self::EventIndex(_, number)
             | Self::RewardIndex(_, number)
             | Self::PayoutIndex(_, number)
+            | Self::AttemptIndex(_, number)
             | Self::Ledger(_, number) => state.write_u64(*number),
             Self::Wallet(_) | Self::Lists(_) | Self::Continuations => {}
         }
@@ -409,6 +426,8 @@ mod kind {
     pub(super) const LEDGER: u8 = 34;
     pub(super) const PAYOUT_INDEX: u8 = 35;
     pub(super) const PAYOUT: u8 = 36;
+    pub(super) const ATTEMPT_INDEX: u8 = 37;
+    pub(super) const ATTEMPT: u8 = 38;
     pub(super) const CONTINUATIONS: u8 = 48;
     pub(super) const DUE: u8 = 49;
 }

@@ -10,7 +10,8 @@
 //! Start reading at [`fold`], then `conversion` for what an event changes and `command` for everything that
 //! is not an event; [`rulebook`] for what rules may say, `resolve` and `attribution` for whose an event is,
 //! `judge` and `reward` for what it earns, `amount`, `tier`, `cap` and `wallet` for the arithmetic, `life`, `moves`,
-//! `reversal` and `payout` for what becomes of a reward, `account` for what is one aktvator's.
+//! `reversal` and `payout` for what becomes of a reward, `account` for what is one aktvator's, `attempt`
+//! for work that someone verifies.
 
 pub mod admission;
 pub mod calendar;
@@ -27,6 +28,7 @@ pub mod usage;
 mod account;
 mod active;
 mod amount;
+mod attempt;
 mod attribution;
 mod books;
 mod cap;

@@ -121,6 +121,7 @@ typed! {
     ledger: Ledger => proto::LedgerRow;
     balance: Balance => proto::BalanceRow;
     statement: Statement => proto::StatementRow;
+    attempt: Attempt => Box<proto::AttemptRow>;
     payout: Payout => Box<proto::PayoutRow>;
     continuations: Continuations => Vec<proto::Record>;
 }

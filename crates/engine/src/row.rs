@@ -56,7 +56,7 @@ pub enum Row {
     Hold(proto::HoldRow),
     /// Under [`Key::Lists`].
     Lists(proto::ListsRow),
-    /// Under [`Key::EventIndex`], [`Key::RewardIndex`] and [`Key::PayoutIndex`].
+    /// Under [`Key::EventIndex`], [`Key::RewardIndex`], [`Key::PayoutIndex`] and [`Key::AttemptIndex`].
     Index(proto::IndexRow),
     /// Under [`Key::Ledger`].
     Ledger(proto::LedgerRow),
@@ -66,6 +66,8 @@ pub enum Row {
     Statement(proto::StatementRow),
     /// Under [`Key::Payout`].
     Payout(Box<proto::PayoutRow>),
+    /// Under [`Key::Attempt`].
+    Attempt(Box<proto::AttemptRow>),
     /// Under [`Key::Continuations`].
     Continuations(Vec<proto::Record>),
 }
@@ -131,6 +133,7 @@ impl Row {
             Self::Balance(row) => add(row, bytes),
             Self::Statement(row) => add(row, bytes),
             Self::Payout(row) => add(&**row, bytes),
+            Self::Attempt(row) => add(&**row, bytes),
             Self::Continuations(records) => {
                 add(&proto::ContinuationsRow { records: records.clone() }, bytes);
             }
@@ -172,12 +175,14 @@ impl Row {
             Key::Wallet(..) => Self::Wallet(message("wallet", bytes)?),
             Key::Hold(..) => Self::Hold(message("hold", bytes)?),
             Key::Lists(..) => Self::Lists(message("lists", bytes)?),
-            Key::EventIndex(..) | Key::RewardIndex(..) | Key::PayoutIndex(..) => {
-                Self::Index(message("index", bytes)?)
-            }
+            Key::EventIndex(..)
+            | Key::RewardIndex(..)
+            | Key::PayoutIndex(..)
+            | Key::AttemptIndex(..) => Self::Index(message("index", bytes)?),
             Key::Ledger(..) => Self::Ledger(message("ledger", bytes)?),
             Key::Balance(..) => Self::Balance(message("balance", bytes)?),
             Key::Statement(..) => Self::Statement(message("statement", bytes)?),
+            Key::Attempt(..) => Self::Attempt(Box::new(message("attempt", bytes)?)),
             Key::Payout(..) => Self::Payout(Box::new(message("payout", bytes)?)),
             Key::Continuations => Self::Continuations(
                 message::<proto::ContinuationsRow>("continuations", bytes)?.records,

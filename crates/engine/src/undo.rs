@@ -106,6 +106,7 @@ fn whose(decision: &proto::Decision) -> Option<(Attribution<'_>, GigId)> {
         "link" => By::Link,
         "click" => By::Click,
         "code" => By::Code,
+        "attempt" => By::Attempt,
         _ => By::Customer,
     };
     let attribution = Attribution {
@@ -114,7 +115,7 @@ fn whose(decision: &proto::Decision) -> Option<(Attribution<'_>, GigId)> {
         aktvator: AktvatorId::from_proto(aktvator_id)?,
         aktvator_id,
         link: decision.link_id.as_deref().and_then(LinkId::from_proto),
-        code: decision.code_used.as_deref()?,
+        code: decision.code_used.as_deref().unwrap_or_default(),
     };
     Some((attribution, GigId::from_proto(decision.gig_id.as_deref()?)?))
 }

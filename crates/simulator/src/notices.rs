@@ -90,6 +90,10 @@ fn types(outcome: &Outcome) -> Vec<&'static str> {
             "failed" => "payout.failed",
             _ => "payout.canceled",
         }],
+        Some(outcome::Body::AttemptMoved(moved)) => vec![match moved.status.as_str() {
+            "submitted" => "action_attempt.submitted",
+            _ => "action_attempt.rejected",
+        }],
         Some(outcome::Body::WalletDebited(_)) => vec!["wallet.debited"],
         Some(outcome::Body::CampaignCreated(_)) => vec!["campaign.created"],
         None => Vec::new(),

@@ -147,6 +147,8 @@ fn told(outcome: &Outcome) -> Option<Told> {
             available: debited.available_after,
             receivable: debited.receivable_after,
         },
+        // No attempt is drawn.
+        outcome::Body::AttemptMoved(_) => return None,
         outcome::Body::EventReversed(reversed) => {
             let back = |reward: &proto::RewardReversed| {
                 let id = RewardId::from_proto(&reward.reward_id)?;

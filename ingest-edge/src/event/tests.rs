@@ -67,6 +67,7 @@ fn everything_of_the_full_body_is_kept() {
     assert_eq!(read.idempotency_key, "order_9988776655");
     let hash = Bytes::copy_from_slice(&Sha256::digest("customer@example.com"));
     let want = proto::ConversionEvent {
+        aktvator_id: None,
         event_id: read.id.to_proto(),
         idempotency_key: read.idempotency_key.clone(),
         fingerprint: Bytes::copy_from_slice(&read.fingerprint),

@@ -41,6 +41,7 @@ macro_rules! script_tables {
 script_tables! {
     active: 10;
     amounts: 20;
+    attempts: 12;
     attribution: 20;
     binding: 8;
     campaigns: 10;

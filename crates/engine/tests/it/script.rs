@@ -14,6 +14,8 @@
 //! - `payout AKTVATOR [min=N] [until=TIME] [as=N]`: the command's code, and what goes out and settles debt. It is named
 //!   by how many there were, or N. `payout-approve N`, `payout-process`, `payout-pay`, `payout-fail`, `payout-retry`, `payout-cancel`: the
 //!   command's code, and the payout's status.
+//! - `attempt N AKTVATOR`: work is submitted for gig 20. `verify N [amount=CENTS]`: its event's code, detail and rewards, and its
+//!   status. `refuse N`: the command's code, and its status.
 //! - `debit ID AMOUNT`: a provider takes money back: the command's code, and available and receivable.
 //! - `account AKTVATOR`: reserved/payable/processing/paid/clawback. `statement AKTVATOR`: what each line changes.
 //! - `approve KEY`, `reject`, `hold`, `release`: of the first reward of an event: the command's code, and what is left of
@@ -24,9 +26,11 @@
 //! - `campaign STATUS`, `gig ID TYPE STATUS`, `aktvator ID STATUS`, `link ID AKTVATOR`: Nothing.
 //! - `now TIME`: records are accepted then. `tick`: a tick. `expire POSITION`: claims. Nothing.
 
+mod paying;
+
 use engine::{Key, Row};
-use schemas::id::{AktvatorId, CampaignId, GigId, LinkId, PayoutId};
-use schemas::proto::{self, PayoutAction, RewardAction, record::Body, reverse_event::Event};
+use schemas::id::{CampaignId, GigId, LinkId};
+use schemas::proto::{self, RewardAction, record::Body, reverse_event::Event};
 use schemas::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -100,6 +104,9 @@ impl Script {
             (_, [name]) if verb.starts_with("payout-") => {
                 return Some(self.move_payout(verb, number(name)));
             }
+            ("attempt", [id, aktvator]) => return Some(self.attempt(number(id), number(aktvator))),
+            ("verify", [id, fields @ ..]) => return Some(self.verify(number(id), fields)),
+            ("refuse", [id]) => return Some(self.refuse(number(id))),
             ("debit", [id, amount]) => return Some(self.debit(number(id), amount)),
             ("account", [aktvator]) => return Some(self.account(number(aktvator))),
             ("statement", [aktvator]) => return Some(self.statement(number(aktvator))),
@@ -256,93 +263,6 @@ impl Script {
         self.world.append(self.now_ms, Body::ReverseEvent(command));
         self.world.run(usize::MAX);
         self.decided(id, key)
-    }
-
-    fn payout(&mut self, aktvator: u128, fields: &[&str]) -> String {
-        self.payouts += 1;
-        let mut id = self.payouts;
-        let mut command = proto::CreatePayout {
-            aktvator_id: AktvatorId::from_u128(aktvator).to_proto(),
-            cutoff_ms: self.now_ms,
-            ..Default::default()
-        };
-        for field in fields {
-            match field.split_once('=').expect("name=value") {
-                ("min", value) => command.minimum = value.parse().expect("an amount"),
-                ("until", value) => command.cutoff_ms = ms(value),
-                ("as", value) => id = number(value),
-                _ => panic!("no such field: {field}"),
-            }
-        }
-        let id = id << 96;
-        command.command_id = id.to_be_bytes().to_vec().into();
-        self.world.append(self.now_ms, Body::CreatePayout(command));
-        self.world.run(usize::MAX);
-        let code = self.code(id);
-        match self.world.row(&Key::Payout(SCOPE, PayoutId::from_u128(id))) {
-            Some(Row::Payout(row)) => {
-                format!("{code} {}/{}", row.amount - row.netted, row.netted)
-            }
-            _ => code,
-        }
-    }
-
-    fn move_payout(&mut self, verb: &str, name: u128) -> String {
-        let id = u128::from(self.versions) << 64;
-        let payout = PayoutId::from_u128(name << 96);
-        let command = proto::MovePayout {
-            command_id: id.to_be_bytes().to_vec().into(),
-            payout_id: payout.to_proto(),
-            action: match verb {
-                "payout-approve" => PayoutAction::Approve,
-                "payout-process" => PayoutAction::Process,
-                "payout-pay" => PayoutAction::Pay,
-                "payout-fail" => PayoutAction::Fail,
-                "payout-retry" => PayoutAction::Retry,
-                "payout-cancel" => PayoutAction::Cancel,
-                _ => panic!("no such step: {verb}"),
-            }
-            .into(),
-            ..Default::default()
-        };
-        self.world.append(self.now_ms, Body::MovePayout(command));
-        self.world.run(usize::MAX);
-        let code = self.code(id);
-        match self.world.row(&Key::Payout(SCOPE, payout)) {
-            Some(Row::Payout(row)) => format!("{code} {}", row.status),
-            _ => code,
-        }
-    }
-
-    fn debit(&mut self, id: u128, amount: &str) -> String {
-        let command = proto::WalletDebit {
-            command_id: id.to_be_bytes().to_vec().into(),
-            amount: amount.parse().expect("an amount"),
-            currency: "USD".into(),
-            reason: "chargeback".into(),
-        };
-        self.world.append(self.now_ms, Body::WalletDebit(command));
-        self.world.run(usize::MAX);
-        let wallet = self.world.wallet();
-        format!("{} {}/{}", self.code(id), wallet.available, -wallet.receivable)
-    }
-
-    fn account(&self, aktvator: u128) -> String {
-        let row = match self.world.row(&Key::Balance(SCOPE, AktvatorId::from_u128(aktvator))) {
-            Some(Row::Balance(row)) => row,
-            _ => proto::BalanceRow::default(),
-        };
-        let proto::BalanceRow { reserved, payable, processing, paid, clawback, .. } = row;
-        format!("{reserved}/{payable}/{processing}/{paid}/{clawback}")
-    }
-
-    fn statement(&self, aktvator: u128) -> String {
-        let lines = self.world.statement(AktvatorId::from_u128(aktvator));
-        let shown = lines.iter().map(|line| {
-            let kind = line.kind().as_str_name().trim_start_matches("LEDGER_KIND_");
-            format!("{} {:+}", kind.to_lowercase(), line.amount)
-        });
-        shown.collect::<Vec<_>>().join(" ")
     }
 
     fn code(&self, command: u128) -> String {
