@@ -1,7 +1,7 @@
 //! Load generator, floors and reports: every figure is printed beside the floor it is measured
 //! against, from the same run on the same machine.
 //!
-//! `bench ingest` and `bench evaluator` measure; `bench replay cdnow` replays real purchases and
+//! `bench ingest`, `bench evaluator` and `bench decide` measure; `bench replay cdnow` replays real purchases and
 //! leaves a manifest for the independent checker; `bench floor` is the bare handler that `ingest`
 //! compares with.
 
@@ -9,6 +9,7 @@ mod api;
 mod cdnow;
 mod claims;
 mod connection;
+mod decide;
 mod evaluator;
 mod fill;
 mod floor;
@@ -36,6 +37,8 @@ enum Command {
     Ingest(ingest::Ingest),
     /// Evaluator on a filled log, end to end.
     Evaluator(evaluator::Evaluator),
+    /// The pure decide loop on one thread, against merely decoding.
+    Decide(decide::Decide),
     /// Replays a purchase log through a server that it starts.
     Replay(replay::Replay),
     /// A bare hyper handler that parses the event and stores nothing.
@@ -46,6 +49,7 @@ fn main() {
     let result = match Cli::parse().command {
         Command::Ingest(options) => ingest::run(&options),
         Command::Evaluator(options) => evaluator::run(&options),
+        Command::Decide(options) => decide::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Floor(options) => floor::run(&options),
     };

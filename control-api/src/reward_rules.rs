@@ -129,6 +129,19 @@ struct RewardRules {
 struct Valid {
     /// `true`: what is wrong is answered 400.
     valid: bool,
+    /// What is valid and hardly meant.
+    warnings: Vec<Warning>,
+}
+
+/// Something that is valid and hardly meant.
+#[derive(Debug, Serialize, ToSchema)]
+struct Warning {
+    /// JSON pointer into the body.
+    path: String,
+    /// `unreachable_rule`, `cap_below_reward`, or `cap_removed`: its counter is not continued under another key.
+    code: String,
+    /// For people.
+    message: String,
 }
 
 /// A version as [`RewardRules`]: the rulebook as it was put, and what is known of it.
@@ -201,8 +214,42 @@ async fn put(mut call: Call) -> Answer {
 async fn validate(mut call: Call) -> Answer {
     call.query.finish()?;
     let campaign = campaigns::own(&call).await?;
-    asked(&call, campaign.id).await?;
-    Reply::json(200, &Valid { valid: true })
+    let put = asked(&call, campaign.id).await?;
+    let before = latest(&call.parts, call.scope()?, campaign.id).await?;
+    let warnings = warnings(&put.rulebook, before.as_ref())?;
+    Reply::json(200, &Valid { valid: true, warnings })
+}
+
+/// What is hardly meant in a rulebook, also beside the one before it.
+fn warnings(rulebook: &Value, before: Option<&RulebookVersion>) -> Result<Vec<Warning>, ApiError> {
+    let compiled = compile(rulebook)?;
+    let rules = rulebook["rules"].as_array();
+    let place =
+        |key: &str| rules.and_then(|rules| rules.iter().position(|rule| rule["key"] == key));
+    let mut warnings: Vec<Warning> = engine::lint::lint(&compiled)
+        .into_iter()
+        .map(|Fault { path, code, message }| {
+            let path = format!("/rules/{}", place(&path).unwrap_or_default());
+            Warning { path, code: code.into_owned(), message }
+        })
+        .collect();
+    if let Some(before) = before {
+        let before = compile(&before.rulebook)?;
+        let kept = compiled.cap_keys();
+        let gone = before.cap_keys().into_iter().filter(|key| !kept.contains(key));
+        warnings.extend(gone.map(|key| Warning {
+            path: "/caps".to_owned(),
+            code: "cap_removed".to_owned(),
+            message: format!("cap `{key}` is gone; under another key it counts from zero"),
+        }));
+    }
+    Ok(warnings)
+}
+
+/// Compiles a rulebook that was checked.
+fn compile(rulebook: &Value) -> Result<Rulebook, ApiError> {
+    let json = serde_json::to_vec(rulebook).map_err(|e| crate::error::unreadable("rules", &e))?;
+    Rulebook::compile(json.into()).map_err(ApiError::validation)
 }
 
 /// What was put.

@@ -136,3 +136,29 @@ async fn caps_say_how_far_they_are_used() {
         "{month}"
     );
 }
+
+#[tokio::test]
+async fn rules_that_are_hardly_meant_are_warned_of() {
+    let world = World::new();
+    let member = world.member().await;
+    let (campaign, _) = world.active_campaign(&member).await;
+    let rules = format!("/campaigns/{campaign}/reward-rules");
+    let cap = json!([{"key": "old", "scope": "aktvator", "metric": "amount", "limit": 250}]);
+    let put = world.put(&rules, &member.token, tenth_with(&cap)).await;
+    assert_eq!(put.status, 200, "{}", put.text);
+    let cap = json!([{"key": "new", "scope": "aktvator", "metric": "amount", "limit": 10}]);
+    let mut asked = tenth_with(&cap);
+    let all = json!({"key": "all", "priority": 1, "reward": {"type": "flat", "amount": 20}});
+    asked["rules"][0]["priority"] = json!(2);
+    asked["rules"].as_array_mut().expect("rules").push(all);
+    let valid = world.post(&format!("{rules}/validate"), &member.token, asked).await;
+    assert_eq!((valid.status.as_u16(), &valid.body["valid"]), (200, &json!(true)));
+    let warnings = valid.body["warnings"].as_array().expect("warnings");
+    let found: Vec<_> = warnings.iter().map(|w| (&w["path"], &w["code"])).collect();
+    let want = [
+        (json!("/rules/0"), json!("unreachable_rule")),
+        (json!("/rules/1"), json!("cap_below_reward")),
+        (json!("/caps"), json!("cap_removed")),
+    ];
+    assert_eq!(found, want.iter().map(|(path, code)| (path, code)).collect::<Vec<_>>());
+}

@@ -124,7 +124,7 @@ async fn rules_are_checked_without_being_put() {
     let path = format!("/campaigns/{id}/reward-rules");
     let validate = format!("{path}/validate");
     let valid = world.post(&validate, token, rules()).await;
-    assert_eq!((valid.status.as_u16(), valid.body), (200, json!({"valid": true})));
+    assert_eq!((valid.status.as_u16(), valid.body), (200, json!({"valid": true, "warnings": []})));
     let mut wrong = rules();
     wrong["currency"] = "EUR".into();
     wrong["changeNote"] = 7.into();

@@ -19,6 +19,7 @@ pub mod decision;
 pub mod entry;
 pub mod fold;
 pub mod key;
+pub mod lint;
 pub mod row;
 pub mod rulebook;
 pub mod schedule;
