@@ -19,6 +19,7 @@ replay:
     cargo build --release -p aktvator -p bench
     bench/cdnow/fetch
     target/release/bench replay cdnow
+    target/release/bench replay cdnow --tiered
     target/release/bench replay cdnow --chaos
 
 # Format, lints, and who may depend on whom (cargo-deny must be installed).

@@ -30,30 +30,69 @@ def purchases(path, limit):
                    int(whole) * 100 + int(cents.ljust(2, "0")))
 
 
+def percentage(rules):
+    """One percentage of every purchase, below an aktvator's cap for the month."""
+    def offers(_aktvator, _month, cents):
+        yield half_even(Fraction(cents * rules["bps"], 10_000)), True
+    return offers
+
+
+def tiers(rules):
+    """Each part of the month's revenue at its own percentage, and a bonus for every purchase of the month that
+    rises with their number, also for those that went before."""
+    revenue, count, given = Counter(), Counter(), Counter()
+
+    def offers(aktvator, month, cents):
+        key = aktvator, month
+        before, after = revenue[key], revenue[key] + cents
+        starts = [start for start, _ in rules["tiers"]] + [None]
+        parts = 0
+        for (start, bps), end in zip(rules["tiers"], starts[1:]):
+            top = after if end is None else min(after, end)
+            parts += max(0, top - max(before, start)) * bps
+        revenue[key] = after
+        yield half_even(Fraction(parts, 10_000)), True
+        count[key] += 1
+        bonus = [amount for start, amount in rules["bonuses"] if start <= count[key]][-1]
+        owed = bonus * (count[key] - 1) - given[key]
+        given[key] += bonus
+        yield bonus, False
+        if owed > 0:
+            given[key] += owed
+            yield owed, False
+    return offers
+
+
 def expected(manifest):
     """What the purchases earn when they are judged in the file's order."""
     rules = manifest["rules"]
+    offers = tiers(rules) if "tiers" in rules else percentage(rules)
     rewards = Counter()       # (aktvator, month) -> cents
     codes = Counter()
     months = defaultdict(lambda: {"conversions": 0, "revenue": 0, "rewardAmount": 0})
+    of_month = Counter()      # what counts for the cap of an aktvator's month
     total = 0
     events = {}
     for number, customer, month, _, cents in purchases(manifest["file"], manifest["limit"]):
         aktvator = manifest["aktvators"][customer % len(manifest["aktvators"])]
-        wanted = half_even(Fraction(cents * rules["bps"], 10_000))
-        left = min(rules["aktvatorMonthCap"] - rewards[aktvator, month],
-                   rules["campaignCap"] - total)
-        paid = min(wanted, left)
-        code = ("zero_amount" if wanted == 0 else "cap_exceeded" if paid <= 0
-                else "clipped" if paid < wanted else "rewarded")
-        paid = max(paid, 0)
-        rewards[aktvator, month] += paid
-        total += paid
+        said, earned = [], 0
+        for wanted, is_capped in offers(aktvator, month, cents):
+            left = rules["campaignCap"] - total
+            if is_capped:
+                left = min(left, rules["aktvatorMonthCap"] - of_month[aktvator, month])
+            paid = max(min(wanted, left), 0)
+            said.append("zero_amount" if wanted == 0 else "cap_exceeded" if paid == 0
+                        else "clipped" if paid < wanted else "rewarded")
+            of_month[aktvator, month] += paid if is_capped else 0
+            total += paid
+            earned += paid
+        code = next((code for code in ("clipped", "rewarded") if code in said), said[0])
+        rewards[aktvator, month] += earned
         codes[code] += 1
-        events[f"cdnow-{number}"] = (code, paid, cents, month, aktvator)
+        events[f"cdnow-{number}"] = (code, earned, cents, month, aktvator)
         months[month]["conversions"] += 1
         months[month]["revenue"] += cents
-        months[month]["rewardAmount"] += paid
+        months[month]["rewardAmount"] += earned
     return events, codes, +rewards, dict(months), total
 
 

@@ -65,6 +65,9 @@ pub(crate) struct Replay {
     /// Every purchase twice, shuffled, in parallel, under kill -9.
     #[arg(long)]
     chaos: bool,
+    /// A graduated monthly tier and a retroactive bonus instead of a percentage (ordered run).
+    #[arg(long, conflicts_with = "chaos")]
+    tiered: bool,
     /// How often the server is killed (chaos run).
     #[arg(long, default_value_t = 10)]
     kills: usize,
@@ -100,7 +103,7 @@ pub(crate) fn run(options: &Replay) -> Result<(), String> {
 
     let config = options.servers.install(&options.server, &data_dir)?;
     let mut server = Server::start(&options.server, &data_dir, config)?;
-    let scenario = set_up(&server, options.chaos, purchases.len())?;
+    let scenario = set_up(&server, options, purchases.len())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -114,14 +117,15 @@ pub(crate) fn run(options: &Replay) -> Result<(), String> {
     check(options, &server, &scenario)
 }
 
-fn set_up(server: &Server, chaos: bool, purchases: usize) -> Result<Scenario, String> {
+fn set_up(server: &Server, options: &Replay, purchases: usize) -> Result<Scenario, String> {
     let organization = api::organization(&server.address(), &server.operator_token()?, FUNDS)?;
     let part = |whole: i64| (whole * purchases as i64 / WHOLE).max(1);
     let rules = json!({
         "bps": 1000,
         "aktvatorMonthCap": part(20_000),
-        "campaignCap": if chaos { FUNDS } else { part(15_000_000) },
+        "campaignCap": if options.chaos { FUNDS } else { part(15_000_000) },
     });
+    let rules = if options.tiered { tiers(rules) } else { rules };
     let campaign = api::campaign(&organization.api, &rulebook(&rules))?;
     let made = (0..AKTVATORS)
         .map(|i| api::aktvator(&organization.api, &campaign, &format!("Aktvator {i}")))
@@ -130,15 +134,58 @@ fn set_up(server: &Server, chaos: bool, purchases: usize) -> Result<Scenario, St
     Ok(Scenario { organization, campaign, aktvators, codes, rules })
 }
 
+/// What the tiers are: of revenue in the month, and of conversions in it.
+fn tiers(mut rules: Value) -> Value {
+    rules["tiers"] = json!([[0, 700], [20_000, 1_000], [60_000, 1_500]]);
+    rules["bonuses"] = json!([[1, 10], [8, 25], [20, 60]]);
+    rules
+}
+
+/// Both rules give their reward: the part of the amount that is in each tier, and a bonus that is made up for
+/// when the next is reached.
+fn tiered(rules: &Value) -> Value {
+    let each = |name: &str, reward: &dyn Fn(&Value) -> Value| {
+        let tiers = rules[name].as_array().into_iter().flatten();
+        tiers.map(|tier| json!({"from": tier[0], "reward": reward(&tier[1])})).collect::<Vec<_>>()
+    };
+    let month = json!([{
+        "key": "aktvator_month", "scope": "aktvator", "metric": "amount",
+        "limit": rules["aktvatorMonthCap"], "period": "month", "onExceed": "clip",
+    }]);
+    json!([
+        {
+            "key": "graduated", "priority": 1, "caps": month,
+            "reward": {
+                "type": "tiered", "mode": "graduated", "metric": "aktvator.revenue", "period": "month",
+                "tiers": each("tiers", &|bps| json!({"type": "percent", "bps": bps})),
+            },
+        },
+        {
+            "key": "bonus", "priority": 2,
+            "reward": {
+                "type": "tiered", "retroactive": true, "metric": "aktvator.conversions", "period": "month",
+                "tiers": each("bonuses", &|amount| json!({"type": "flat", "amount": amount})),
+            },
+        },
+    ])
+}
+
 fn rulebook(rules: &Value) -> Value {
+    if rules["tiers"].is_array() {
+        return json!({
+            "currency": "USD",
+            "timezone": "America/New_York",
+            "combine": "sum",
+            "attribution": {"lateEventMaxDays": 36_500},
+            "caps": [campaign_cap(rules)],
+            "rules": tiered(rules),
+        });
+    }
     json!({
         "currency": "USD",
         "timezone": "America/New_York",
         "attribution": {"lateEventMaxDays": 36_500},
-        "caps": [{
-            "key": "campaign", "scope": "campaign", "metric": "amount",
-            "limit": rules["campaignCap"], "period": "lifetime", "onExceed": "clip",
-        }],
+        "caps": [campaign_cap(rules)],
         "rules": [{
             "key": "purchase", "priority": 1,
             "on": {"eventTypes": ["customer.purchase"]},
@@ -148,6 +195,13 @@ fn rulebook(rules: &Value) -> Value {
                 "limit": rules["aktvatorMonthCap"], "period": "month", "onExceed": "clip",
             }],
         }],
+    })
+}
+
+fn campaign_cap(rules: &Value) -> Value {
+    json!({
+        "key": "campaign", "scope": "campaign", "metric": "amount",
+        "limit": rules["campaignCap"], "period": "lifetime", "onExceed": "clip",
     })
 }
 
