@@ -13,6 +13,7 @@ bench:
     cargo build --release -p aktvator -p bench
     target/release/bench ingest
     target/release/bench evaluator
+    target/release/bench decide
 
 # The whole CDNOW purchase log, in order and under kill -9.
 replay:
