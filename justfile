@@ -32,3 +32,7 @@ lint:
 # The servers for tests: `just services up`, `down` or `status`.
 services action:
     ./scripts/services {{action}}
+
+# Which changes to the engine's files that move money no test notices (hours; or `just mutants wallet`).
+mutants *files:
+    scripts/mutants {{files}}
