@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Args;
 use engine::simulation::Simulation;
-use engine::{Entry, Fold, Row, Rulebook, Settings};
+use engine::{Entry, Fold, Key, Row, Rulebook, Settings};
 use prost::Message;
 use schemas::hash::{event_id, hash128};
 use schemas::id::{AktvatorId, CampaignId, GigId, OrganizationId};
@@ -197,6 +197,10 @@ fn compiled(rulebook: &Value) -> Result<Duration, String> {
     Ok(started.elapsed() / TIMES)
 }
 
+fn row(rows: &HashMap<Bytes, Bytes>, key: &Key) -> Option<Row> {
+    Row::decode(key, rows.get(&key.encode())?.clone()).ok()
+}
+
 impl Owner {
     fn new(rulebook: &Value) -> Result<Self, String> {
         let mut owner =
@@ -215,8 +219,7 @@ impl Owner {
             let wanted = if rest.is_empty() { Vec::new() } else { self.fold.wants(rest) };
             spent += started.elapsed();
             for key in wanted {
-                let row = self.rows.get(&key.encode());
-                let row = row.and_then(|row| Row::decode(&key, row.clone()).ok());
+                let row = row(&self.rows, &key);
                 self.fold.learn(key, row);
             }
         }
@@ -262,8 +265,7 @@ fn tried(events: u64, rulebook: &Value) -> Result<Duration, String> {
                 break;
             }
             for key in wanted {
-                let row = catalog.get(&key.encode());
-                let row = row.and_then(|row| Row::decode(&key, row.clone()).ok());
+                let row = row(&catalog, &key);
                 simulation.learn(key, row);
             }
         }

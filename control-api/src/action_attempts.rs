@@ -1,9 +1,6 @@
 //! `/action-attempts`: work that aktvators show, verified or refused by someone.
 
-use std::ops::Range;
-
 use bytes::Bytes;
-use engine::decision::CommandCode;
 use engine::key::{IndexKind, Key};
 use http::Method;
 use schemas::entity::{Aktvator, AktvatorStatus, Campaign, CampaignStatus, Gig, GigStatus};
@@ -18,15 +15,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use crate::Config;
 use crate::call::{Call, Input, Reply};
 use crate::events::passes;
-use crate::history::{self, Listed};
+use crate::history::{self, ById};
 use crate::page::PAGE;
 use crate::query::Filter;
 use crate::rewards::Step;
 use crate::route::{Access, Answer, Route, parameter};
 use crate::stored::Within;
-use crate::{Config, ControlParts};
 
 /// Addresses of one proof.
 const URLS_MAX: usize = 10;
@@ -225,30 +222,19 @@ impl ActionAttempt {
     }
 }
 
-impl Listed for proto::AttemptRow {
+impl ById for proto::AttemptRow {
     const INDEX: IndexKind = IndexKind::Attempts;
-    type Row = proto::IndexRow;
 
-    fn len(row: &proto::IndexRow) -> usize {
-        row.ids.len()
+    fn key(scope: Scope, id: &[u8]) -> Option<Key> {
+        ActionAttemptId::from_proto(id).map(|id| Key::Attempt(scope, id))
     }
 
-    async fn load(
-        parts: &ControlParts,
-        scope: Scope,
-        _: u64,
-        row: &proto::IndexRow,
-        places: Range<usize>,
-    ) -> Result<Vec<Option<Self>>, ApiError> {
-        let ids = row.ids[places].iter().map(|id| ActionAttemptId::from_proto(id));
-        let keys: Option<Vec<Key>> = ids.map(|id| Some(Key::Attempt(scope, id?))).collect();
-        parts.rows(scope, &keys.ok_or_else(ApiError::internal)?).await
+    fn named(scope: Scope, id: &str) -> Option<Key> {
+        id.parse().ok().map(|id| Key::Attempt(scope, id))
     }
 
-    async fn find(parts: &ControlParts, scope: Scope, id: &str) -> Result<Option<u64>, ApiError> {
-        let Ok(id) = id.parse::<ActionAttemptId>() else { return Ok(None) };
-        let attempt: Option<Self> = parts.row(&Key::Attempt(scope, id)).await?;
-        Ok(attempt.map(|attempt| attempt.position))
+    fn position(&self) -> u64 {
+        self.position
     }
 }
 
@@ -405,21 +391,16 @@ async fn reject(mut call: Call) -> Answer {
     let scope = call.scope()?;
     let id: ActionAttemptId = call.id("id", "action attempt")?;
     let Refusal { reason, note } = call.input()?;
-    let command = call.parts.random.bits();
-    let body = Body::RejectAttempt(proto::RejectAttempt {
-        command_id: Bytes::copy_from_slice(&command.to_be_bytes()),
-        attempt_id: id.to_proto(),
-        reason: reason.to_owned(),
-        note: note.unwrap_or_default(),
-    });
-    let decided = call.parts.decide(scope, call.now, command, body).await?;
+    let command = |command_id| {
+        Body::RejectAttempt(proto::RejectAttempt {
+            command_id,
+            attempt_id: id.to_proto(),
+            reason: reason.to_owned(),
+            note: note.unwrap_or_default(),
+        })
+    };
+    let code = call.parts.decide_new(scope, call.now, command).await?;
     let attempt = single(&call, scope, id).await?;
-    match decided.map(|row| row.code) {
-        Some(code) if code == CommandCode::Applied.as_str() => Reply::json(200, &attempt),
-        Some(_) => {
-            let message = format!("The action attempt is {}.", attempt.status);
-            Err(ApiError::conflict("invalid_transition", message))
-        }
-        None => Reply::json(202, &attempt),
-    }
+    let status = &attempt.status;
+    Reply::decided(code.as_deref(), &attempt, || format!("The action attempt is {status}."))
 }

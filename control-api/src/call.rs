@@ -5,6 +5,7 @@ use std::sync::Arc;
 use access::Caller;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use bytes::Bytes;
+use engine::decision::CommandCode;
 use schemas::fault::{ApiError, Fault};
 use schemas::id::OrganizationId;
 use schemas::input::{self, Fields};
@@ -181,6 +182,23 @@ impl Reply {
             ApiError::internal()
         })?;
         Ok(Self::bytes(status, "application/json", body.into()))
+    }
+
+    /// What became of a command about `value`, which is shown: 200 where it was applied, 202 where it is not decided
+    /// yet.
+    ///
+    /// # Errors
+    /// 409 with `refusal` where the fold refused it.
+    pub(crate) fn decided(
+        code: Option<&str>,
+        value: &impl Serialize,
+        refusal: impl FnOnce() -> String,
+    ) -> Result<Self, ApiError> {
+        match code {
+            Some(code) if code == CommandCode::Applied.as_str() => Self::json(200, value),
+            Some(_) => Err(ApiError::conflict("invalid_transition", refusal())),
+            None => Self::json(202, value),
+        }
     }
 
     /// Bytes of another kind.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use engine::Row;
 use engine::key::Key;
 use prost::Message;
 use schemas::fault::ApiError;
@@ -45,6 +46,24 @@ impl ControlParts {
         rows.into_iter().map(|row| row.map(read).transpose()).collect()
     }
 
+    /// The same, decoded as what stands under each key.
+    ///
+    /// # Errors
+    /// As [`ControlParts::row`].
+    pub(crate) async fn typed_rows(
+        &self,
+        scope: Scope,
+        keys: &[Key],
+    ) -> Result<Vec<Option<Row>>, ApiError> {
+        let names: Vec<Bytes> = keys.iter().map(Key::encode).collect();
+        let shard = self.shard(Group::Evaluator, scope);
+        let rows = self.state.get(shard, &names).await.map_err(|e| error::storage(&e))?;
+        let row =
+            |(key, row): (&Key, Option<Bytes>)| row.map(|row| Row::decode(key, row)).transpose();
+        let rows: Result<_, _> = keys.iter().zip(rows).map(row).collect();
+        rows.map_err(|e| error::unreadable("row", &e))
+    }
+
     /// Up to `limit` rows of a range with their keys, from its end backwards if `newest_first`.
     ///
     /// # Errors
@@ -73,16 +92,25 @@ impl ControlParts {
         id: u128,
         body: Body,
     ) -> Result<Option<proto::CommandRow>, ApiError> {
-        let command = self.command(scope, now, body);
-        let appended = self.log.append(Topic::Events, vec![command]).await;
-        let offsets = appended.map_err(|e| error::storage(&e))?;
-        let next_offset = offsets.first().map_or(0, |offset| offset + 1);
-        let committed = self.state.committed(self.shard(Group::Evaluator, scope), next_offset);
-        match tokio::time::timeout(Duration::from_millis(COMMAND_WAIT_MS), committed).await {
-            Ok(reached) => reached.map_err(|e| error::storage(&e))?,
-            Err(_) => return Ok(None),
+        match self.decide_all(scope, now, vec![body]).await? {
+            true => self.row(&Key::Command(scope, id)).await,
+            false => Ok(None),
         }
-        self.row(&Key::Command(scope, id)).await
+    }
+
+    /// Decides a command that is made for a new id; the code, or `None` as in [`ControlParts::decide`].
+    ///
+    /// # Errors
+    /// As [`ControlParts::decide`].
+    pub(crate) async fn decide_new(
+        &self,
+        scope: Scope,
+        now: Timestamp,
+        command: impl FnOnce(Bytes) -> Body,
+    ) -> Result<Option<String>, ApiError> {
+        let id = self.random.bits();
+        let body = command(Bytes::copy_from_slice(&id.to_be_bytes()));
+        Ok(self.decide(scope, now, id, body).await?.map(|row| row.code))
     }
 
     /// Appends commands, and waits until all are decided; says whether they were in time.

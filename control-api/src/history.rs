@@ -11,6 +11,7 @@ use engine::key::{BLOCK_LEN, IndexKind, Key};
 use prost::Message;
 use schemas::fault::ApiError;
 use schemas::partition::Scope;
+use schemas::proto;
 use storage::state::Group;
 
 use crate::ControlParts;
@@ -52,6 +53,47 @@ pub(crate) trait Listed: Sized + Send {
         scope: Scope,
         id: &str,
     ) -> impl Future<Output = Result<Option<u64>, ApiError>> + Send;
+}
+
+/// A row that an index names by its id.
+pub(crate) trait ById: Message + Default {
+    /// Which index.
+    const INDEX: IndexKind;
+
+    /// Where the row with an id of these bytes stands.
+    fn key(scope: Scope, id: &[u8]) -> Option<Key>;
+
+    /// The same for an id as in JSON.
+    fn named(scope: Scope, id: &str) -> Option<Key>;
+
+    /// Its place in the index.
+    fn position(&self) -> u64;
+}
+
+impl<T: ById> Listed for T {
+    const INDEX: IndexKind = T::INDEX;
+    type Row = proto::IndexRow;
+
+    fn len(row: &proto::IndexRow) -> usize {
+        row.ids.len()
+    }
+
+    async fn load(
+        parts: &ControlParts,
+        scope: Scope,
+        _: u64,
+        row: &proto::IndexRow,
+        places: Range<usize>,
+    ) -> Result<Vec<Option<Self>>, ApiError> {
+        let keys: Option<Vec<Key>> = row.ids[places].iter().map(|id| T::key(scope, id)).collect();
+        parts.rows(scope, &keys.ok_or_else(ApiError::internal)?).await
+    }
+
+    async fn find(parts: &ControlParts, scope: Scope, id: &str) -> Result<Option<u64>, ApiError> {
+        let Some(key) = T::named(scope, id) else { return Ok(None) };
+        let row: Option<Self> = parts.row(&key).await?;
+        Ok(row.map(|row| row.position()))
+    }
 }
 
 /// A position as the cursor of pages: hexadecimal after a dot, so that no id looks like one.
@@ -132,20 +174,9 @@ fn range<T: Listed>(scope: Scope, positions: &Range<u64>) -> (Bytes, Bytes) {
     let (_, end) = Key::index_range(scope, T::INDEX);
     let to = match positions.end {
         u64::MAX => end,
-        to => index_key(T::INDEX, scope, to),
+        to => Key::index(T::INDEX, scope, to).encode(),
     };
-    (index_key(T::INDEX, scope, block), to)
-}
-
-fn index_key(kind: IndexKind, scope: Scope, position: u64) -> Bytes {
-    match kind {
-        IndexKind::Events => Key::EventIndex(scope, position),
-        IndexKind::Rewards => Key::RewardIndex(scope, position),
-        IndexKind::Ledger => Key::Ledger(scope, position),
-        IndexKind::Payouts => Key::PayoutIndex(scope, position),
-        IndexKind::Attempts => Key::AttemptIndex(scope, position),
-    }
-    .encode()
+    (Key::index(T::INDEX, scope, block).encode(), to)
 }
 
 /// Takes the next few positions off `rest`, from the side that is looked at first.

@@ -1,10 +1,7 @@
 //! `/payouts`: approved rewards of an aktvator that go out together.
 
 use std::fmt::Write as _;
-use std::ops::Range;
 
-use bytes::Bytes;
-use engine::decision::CommandCode;
 use engine::key::{IndexKind, Key};
 use http::Method;
 use schemas::fault::ApiError;
@@ -16,15 +13,15 @@ use schemas::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::Config;
 use crate::balances::{self, Balance};
 use crate::call::{Call, Input, Reply};
 use crate::events::passes;
-use crate::history::{self, Listed};
+use crate::history::{self, ById};
 use crate::page::PAGE;
 use crate::query::{Filter, PageAsked};
 use crate::rewards::Step;
 use crate::route::{Access, Answer, Route, parameter};
-use crate::{Config, ControlParts};
 
 /// Payouts made by one call.
 const PAYOUTS_MAX: usize = 500;
@@ -61,28 +58,33 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::new(Method::GET, "/payouts/{id}", "getPayout", read, get)
             .summary("Fetch a single payout, with its rewards.")
             .gives::<Payout>(200),
-        act("approve", "approvePayout", PayoutAction::Approve, "Approve a draft."),
+        act("/payouts/{id}/approve", "approvePayout", PayoutAction::Approve, "Approve a draft."),
         act(
-            "process",
+            "/payouts/{id}/process",
             "processPayout",
             PayoutAction::Process,
             "An approved payout was handed to whoever pays.",
         ),
         act(
-            "mark-paid",
+            "/payouts/{id}/mark-paid",
             "markPayoutPaid",
             PayoutAction::Pay,
             "An approved or processing payout went out: its rewards are paid.",
         ),
         act(
-            "mark-failed",
+            "/payouts/{id}/mark-failed",
             "markPayoutFailed",
             PayoutAction::Fail,
             "An approved or processing payout did not arrive.",
         ),
-        act("retry", "retryPayout", PayoutAction::Retry, "A failed payout is approved again."),
         act(
-            "cancel",
+            "/payouts/{id}/retry",
+            "retryPayout",
+            PayoutAction::Retry,
+            "A failed payout is approved again.",
+        ),
+        act(
+            "/payouts/{id}/cancel",
             "cancelPayout",
             PayoutAction::Cancel,
             "Give a draft, approved or failed payout up: its rewards are approved, and go with the next.",
@@ -92,20 +94,12 @@ pub(crate) fn routes() -> Vec<Route> {
 
 /// One thing to do with a payout.
 fn act(
-    what: &'static str,
+    path: &'static str,
     name: &'static str,
     action: PayoutAction,
     summary: &'static str,
 ) -> Route {
     let write = Access::Key("payouts:write");
-    let path = match what {
-        "approve" => "/payouts/{id}/approve",
-        "process" => "/payouts/{id}/process",
-        "mark-paid" => "/payouts/{id}/mark-paid",
-        "mark-failed" => "/payouts/{id}/mark-failed",
-        "retry" => "/payouts/{id}/retry",
-        _ => "/payouts/{id}/cancel",
-    };
     Route::new(Method::POST, path, name, write, move |call| move_payout(call, action))
         .summary(summary)
         .takes::<Moved>()
@@ -228,30 +222,19 @@ impl Input for Moved {
     }
 }
 
-impl Listed for proto::PayoutRow {
+impl ById for proto::PayoutRow {
     const INDEX: IndexKind = IndexKind::Payouts;
-    type Row = proto::IndexRow;
 
-    fn len(row: &proto::IndexRow) -> usize {
-        row.ids.len()
+    fn key(scope: Scope, id: &[u8]) -> Option<Key> {
+        PayoutId::from_proto(id).map(|id| Key::Payout(scope, id))
     }
 
-    async fn load(
-        parts: &ControlParts,
-        scope: Scope,
-        _: u64,
-        row: &proto::IndexRow,
-        places: Range<usize>,
-    ) -> Result<Vec<Option<Self>>, ApiError> {
-        let ids = row.ids[places].iter().map(|id| PayoutId::from_proto(id));
-        let keys: Option<Vec<Key>> = ids.map(|id| Some(Key::Payout(scope, id?))).collect();
-        parts.rows(scope, &keys.ok_or_else(ApiError::internal)?).await
+    fn named(scope: Scope, id: &str) -> Option<Key> {
+        id.parse().ok().map(|id| Key::Payout(scope, id))
     }
 
-    async fn find(parts: &ControlParts, scope: Scope, id: &str) -> Result<Option<u64>, ApiError> {
-        let Ok(id) = id.parse::<PayoutId>() else { return Ok(None) };
-        let payout: Option<Self> = parts.row(&Key::Payout(scope, id)).await?;
-        Ok(payout.map(|payout| payout.position))
+    fn position(&self) -> u64 {
+        self.position
     }
 }
 
@@ -390,22 +373,16 @@ async fn move_payout(mut call: Call, action: PayoutAction) -> Answer {
     let scope = call.scope()?;
     let id: PayoutId = call.id("id", "payout")?;
     let Moved { reason, reference } = call.input()?;
-    let command = call.parts.random.bits();
-    let body = Body::MovePayout(proto::MovePayout {
-        command_id: Bytes::copy_from_slice(&command.to_be_bytes()),
-        payout_id: id.to_proto(),
-        action: action.into(),
-        reason: reason.unwrap_or_default(),
-        reference: reference.unwrap_or_default(),
-    });
-    let decided = call.parts.decide(scope, call.now, command, body).await?;
+    let command = |command_id| {
+        Body::MovePayout(proto::MovePayout {
+            command_id,
+            payout_id: id.to_proto(),
+            action: action.into(),
+            reason: reason.unwrap_or_default(),
+            reference: reference.unwrap_or_default(),
+        })
+    };
+    let code = call.parts.decide_new(scope, call.now, command).await?;
     let payout = single(&call, scope, id).await?;
-    match decided.map(|row| row.code) {
-        Some(code) if code == CommandCode::Applied.as_str() => Reply::json(200, &payout),
-        Some(_) => {
-            let message = format!("The payout is {}.", payout.status);
-            Err(ApiError::conflict("invalid_transition", message))
-        }
-        None => Reply::json(202, &payout),
-    }
+    Reply::decided(code.as_deref(), &payout, || format!("The payout is {}.", payout.status))
 }

@@ -16,7 +16,9 @@ use crate::campaigns;
 use crate::config::{CHANGE_TRIES_MAX, RULEBOOK_LEN_MAX};
 use crate::page::{Listing, PAGE};
 use crate::route::{Access, Answer, Replay, Route};
-use crate::rulebook_version::{Overtaken, Standing, StoredRulebook, VersionId, latest, overtaken};
+use crate::rulebook_version::{
+    Overtaken, Standing, StoredRulebook, VersionId, compile, latest, overtaken,
+};
 use crate::stored::{CreateError, Stored as _, Within};
 
 /// Bytes of a change note.
@@ -244,12 +246,6 @@ fn warnings(rulebook: &Value, before: Option<&RulebookVersion>) -> Result<Vec<Wa
         }));
     }
     Ok(warnings)
-}
-
-/// Compiles a rulebook that was checked.
-fn compile(rulebook: &Value) -> Result<Rulebook, ApiError> {
-    let json = serde_json::to_vec(rulebook).map_err(|e| crate::error::unreadable("rules", &e))?;
-    Rulebook::compile(json.into()).map_err(ApiError::validation)
 }
 
 /// What was put.

@@ -1,8 +1,5 @@
 //! `/rewards`: money owed because of a decision, and why.
 
-use std::ops::Range;
-
-use bytes::Bytes;
 use engine::decision::CommandCode;
 use engine::key::{IndexKind, Key};
 use http::Method;
@@ -16,13 +13,13 @@ use schemas::view::RuleView;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::Config;
 use crate::call::{Call, Input, Reply};
 use crate::events::passes;
-use crate::history::{self, Listed};
+use crate::history::{self, ById};
 use crate::page::{Listing, PAGE};
 use crate::query::Filter;
 use crate::route::{Access, Answer, Route, parameter};
-use crate::{Config, ControlParts};
 
 /// The operations.
 pub(crate) fn routes() -> Vec<Route> {
@@ -194,30 +191,19 @@ impl Step {
     }
 }
 
-impl Listed for proto::RewardRow {
+impl ById for proto::RewardRow {
     const INDEX: IndexKind = IndexKind::Rewards;
-    type Row = proto::IndexRow;
 
-    fn len(row: &proto::IndexRow) -> usize {
-        row.ids.len()
+    fn key(scope: Scope, id: &[u8]) -> Option<Key> {
+        RewardId::from_proto(id).map(|id| Key::Reward(scope, id))
     }
 
-    async fn load(
-        parts: &ControlParts,
-        scope: Scope,
-        _: u64,
-        row: &proto::IndexRow,
-        places: Range<usize>,
-    ) -> Result<Vec<Option<Self>>, ApiError> {
-        let ids = row.ids[places].iter().map(|id| RewardId::from_proto(id));
-        let keys: Option<Vec<Key>> = ids.map(|id| Some(Key::Reward(scope, id?))).collect();
-        parts.rows(scope, &keys.ok_or_else(ApiError::internal)?).await
+    fn named(scope: Scope, id: &str) -> Option<Key> {
+        id.parse().ok().map(|id| Key::Reward(scope, id))
     }
 
-    async fn find(parts: &ControlParts, scope: Scope, id: &str) -> Result<Option<u64>, ApiError> {
-        let Ok(id) = id.parse::<RewardId>() else { return Ok(None) };
-        let reward: Option<Self> = parts.row(&Key::Reward(scope, id)).await?;
-        Ok(reward.map(|reward| reward.position))
+    fn position(&self) -> u64 {
+        self.position
     }
 }
 
@@ -291,32 +277,25 @@ async fn move_reward(mut call: Call, action: RewardAction) -> Answer {
     let scope = call.scope()?;
     let id: RewardId = call.id("id", "reward")?;
     let Reason { reason } = call.input()?;
-    let command = call.parts.random.bits();
-    let body = Body::MoveReward(proto::MoveReward {
-        command_id: Bytes::copy_from_slice(&command.to_be_bytes()),
-        reward_id: id.to_proto(),
-        action: action.into(),
-        reason: reason.unwrap_or_default(),
-    });
+    let command = |command_id| {
+        Body::MoveReward(proto::MoveReward {
+            command_id,
+            reward_id: id.to_proto(),
+            action: action.into(),
+            reason: reason.unwrap_or_default(),
+        })
+    };
     let missing = || ApiError::not_found("reward");
-    let decided = call.parts.decide(scope, call.now, command, body).await?;
-    let code = decided.as_ref().map(|row| row.code.as_str());
-    if code == Some(CommandCode::UnknownReward.as_str()) {
+    let code = call.parts.decide_new(scope, call.now, command).await?;
+    if code.as_deref() == Some(CommandCode::UnknownReward.as_str()) {
         return Err(missing());
     }
     let row: Option<proto::RewardRow> = call.parts.row(&Key::Reward(scope, id)).await?;
     let reward = Reward::of(row.ok_or_else(missing)?).ok_or_else(ApiError::internal)?;
-    match code {
-        Some(code) if code == CommandCode::Applied.as_str() => Reply::json(200, &reward),
-        Some(_) => {
-            let message = match reward.held_reason.as_deref() {
-                Some("insufficient_funds") => "The reward waits for funds.".to_owned(),
-                _ => format!("The reward is {}.", reward.status),
-            };
-            Err(ApiError::conflict("invalid_transition", message))
-        }
-        None => Reply::json(202, &reward),
-    }
+    Reply::decided(code.as_deref(), &reward, || match reward.held_reason.as_deref() {
+        Some("insufficient_funds") => "The reward waits for funds.".to_owned(),
+        _ => format!("The reward is {}.", reward.status),
+    })
 }
 
 /// What the rule said of the event.

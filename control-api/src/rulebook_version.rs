@@ -1,5 +1,6 @@
 //! Versions of a rulebook as the catalog keeps them, and which of them is in force when.
 
+use engine::Rulebook;
 use std::str::FromStr;
 
 use schemas::entity::RulebookVersion;
@@ -118,6 +119,14 @@ impl Overtaken {
     pub(crate) fn by(self, from: Timestamp) -> Self {
         Self(Some(self.0.map_or(from, |overtaken| overtaken.min(from))))
     }
+}
+
+/// Compiles a rulebook that was checked before.
+///
+/// # Errors
+/// 400 where it is none.
+pub(crate) fn compile(rulebook: &serde_json::Value) -> Result<Rulebook, ApiError> {
+    Rulebook::compile(rulebook.to_string().into()).map_err(ApiError::validation)
 }
 
 /// The newest version, if there is one.

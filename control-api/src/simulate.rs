@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use engine::key::{IndexKind, Key};
 use engine::simulation::{Simulation, Tally, Totals};
-use engine::{Entry, Row, Rulebook};
+use engine::{Entry, Rulebook};
 use http::Method;
 use prost::Message;
 use schemas::entity::Organization;
@@ -26,7 +25,7 @@ use utoipa::ToSchema;
 use crate::call::{Call, Reply};
 use crate::config::RULEBOOK_LEN_MAX;
 use crate::route::{Access, Answer, Replay, Route};
-use crate::rulebook_version::latest;
+use crate::rulebook_version::{compile, latest};
 use crate::stored::Within;
 use crate::{ControlParts, campaigns, error, fold};
 
@@ -190,7 +189,7 @@ async fn simulate(mut call: Call) -> Answer {
     let campaign = campaigns::own(&call).await?.id;
     let trial = asked(&call, scope, campaign).await?;
     let newest = latest(&call.parts, scope, campaign).await?;
-    let active = newest.map(|version| compile(&version.rulebook)).transpose()?;
+    let active = newest.map(|version| compile(&version.rulebook)).transpose()?.map(Arc::new);
     let mut tried = vec![Simulation::new(scope, campaign, trial.rulebook.clone())];
     tried.extend(active.clone().map(|rulebook| Simulation::new(scope, campaign, rulebook)));
     let mut truncated = false;
@@ -237,11 +236,6 @@ fn rules(candidate: &Totals, active: Option<&Totals>) -> Vec<RuleOutcome> {
     keys.into_iter().map(of).collect()
 }
 
-fn compile(rulebook: &Value) -> Result<Arc<Rulebook>, ApiError> {
-    let json = serde_json::to_vec(rulebook).map_err(|e| error::unreadable("rulebook", &e))?;
-    Rulebook::compile(json.into()).map(Arc::new).map_err(ApiError::validation)
-}
-
 /// The body, checked as a whole.
 async fn asked(call: &Call, scope: Scope, campaign: CampaignId) -> Result<Trial, ApiError> {
     let within = Within::Organization(scope.organization);
@@ -270,7 +264,7 @@ async fn asked(call: &Call, scope: Scope, campaign: CampaignId) -> Result<Trial,
     }
     match rulebook {
         Some(rulebook) if faults.is_empty() => {
-            Ok(Trial { rulebook: compile(rulebook)?, samples, days: days.unwrap_or(1) })
+            Ok(Trial { rulebook: Arc::new(compile(rulebook)?), samples, days: days.unwrap_or(1) })
         }
         _ => Err(ApiError::validation(faults)),
     }
@@ -396,7 +390,7 @@ async fn try_records(
             if wanted.is_empty() {
                 break;
             }
-            let rows = catalog(parts, scope, &wanted).await?;
+            let rows = parts.typed_rows(scope, &wanted).await?;
             wanted.into_iter().zip(rows).for_each(|(key, row)| simulation.learn(key, row));
         }
         simulation.decide(&entries);
@@ -404,17 +398,4 @@ async fn try_records(
         tokio::task::yield_now().await;
     }
     Ok(())
-}
-
-async fn catalog(
-    parts: &ControlParts,
-    scope: Scope,
-    keys: &[Key],
-) -> Result<Vec<Option<Row>>, ApiError> {
-    let names: Vec<Bytes> = keys.iter().map(Key::encode).collect();
-    let shard = parts.shard(Group::Evaluator, scope);
-    let rows = parts.state.get(shard, &names).await.map_err(|e| error::storage(&e))?;
-    let row = |(key, row): (&Key, Option<Bytes>)| row.map(|row| Row::decode(key, row)).transpose();
-    let rows: Result<Vec<_>, _> = keys.iter().zip(rows).map(row).collect();
-    rows.map_err(|e| error::unreadable("row", &e))
 }

@@ -1,24 +1,22 @@
 //! `/campaigns/:id/reward-rules/usage`: how far caps are used right now.
 
-use bytes::Bytes;
+use engine::Row;
 use engine::calendar::Period;
 use engine::key::Key;
 use engine::usage::{Usage, Who, caps};
-use engine::{Row, Rulebook};
 use http::Method;
+use schemas::explain;
 use schemas::fault::ApiError;
-use schemas::partition::Scope;
-use schemas::proto::{CapMetric, CapScope};
+use schemas::proto::CapScope;
 use schemas::time::Timestamp;
 use serde::Serialize;
-use storage::state::Group;
 use utoipa::ToSchema;
 
 use crate::call::{Call, Reply};
+use crate::campaigns;
 use crate::page::Listing;
 use crate::route::{Access, Answer, Route, parameter};
-use crate::rulebook_version::latest;
-use crate::{ControlParts, campaigns, error};
+use crate::rulebook_version::{compile, latest};
 
 /// The operations.
 pub(crate) fn routes() -> Vec<Route> {
@@ -76,11 +74,7 @@ impl CapUsage {
         let (scope, needs) = scope(&usage);
         Self {
             scope,
-            metric: match usage.metric {
-                CapMetric::Count => "count",
-                CapMetric::Units => "units",
-                CapMetric::Amount | CapMetric::Unspecified => "amount",
-            },
+            metric: explain::cap_metric(usage.metric),
             period: period(usage.period),
             limit: usage.limit,
             used,
@@ -93,20 +87,19 @@ impl CapUsage {
     }
 }
 
+/// The scope as in the rules, and for whom the query must ask.
 fn scope(usage: &Usage) -> (String, &'static [&'static str]) {
-    let (scope, needs): (&str, &[&str]) = match usage.scope {
-        CapScope::Campaign | CapScope::Unspecified => ("campaign", &[]),
-        CapScope::Rule => ("rule", &[]),
-        CapScope::Gig => ("gig", &["gigId"]),
-        CapScope::Link => ("link", &["linkId"]),
-        CapScope::Aktvator => ("aktvator", &["aktvatorId"]),
-        CapScope::Customer => ("customer", &["customerId"]),
-        CapScope::AktvatorCustomer => ("aktvator_customer", &["aktvatorId", "customerId"]),
-        CapScope::Group => {
-            return (format!("group:{}", usage.group.as_deref().unwrap_or_default()), &[]);
-        }
+    let needs: &[&str] = match usage.scope {
+        CapScope::Gig => &["gigId"],
+        CapScope::Link => &["linkId"],
+        CapScope::Aktvator => &["aktvatorId"],
+        CapScope::Customer => &["customerId"],
+        CapScope::AktvatorCustomer => &["aktvatorId", "customerId"],
+        CapScope::Campaign | CapScope::Rule | CapScope::Group | CapScope::Unspecified => &[],
     };
-    (scope.to_owned(), needs)
+    let scope = explain::cap_scope(usage.scope);
+    let group = usage.group.as_ref();
+    (group.map_or_else(|| scope.to_owned(), |group| format!("{scope}:{group}")), needs)
 }
 
 fn period(period: Period) -> String {
@@ -133,28 +126,15 @@ async fn get(mut call: Call) -> Answer {
     let campaign = campaigns::own(&call).await?.id;
     let version = latest(&call.parts, scope, campaign).await?;
     let version = version.ok_or_else(|| ApiError::not_found("reward rules"))?;
-    let json = serde_json::to_vec(&version.rulebook).map_err(|e| error::unreadable("rules", &e))?;
-    let rulebook = Rulebook::compile(json.into()).map_err(ApiError::validation)?;
+    let rulebook = compile(&version.rulebook)?;
     let usages = caps(&rulebook, (scope, campaign), call.now.as_ms(), &who);
     call.parts.caught_up(scope).await?;
-    let rows = counters(&call.parts, scope, &usages).await?;
-    let data = usages.into_iter().zip(rows).map(|(u, row)| CapUsage::of(u, row.as_ref())).collect();
+    let keys: Vec<Key> = usages.iter().filter_map(|usage| usage.counter.clone()).collect();
+    let mut rows = call.parts.typed_rows(scope, &keys).await?.into_iter();
+    let of = |usage: Usage| {
+        let row = usage.counter.as_ref().and_then(|_| rows.next().flatten());
+        CapUsage::of(usage, row.as_ref())
+    };
+    let data = usages.into_iter().map(of).collect();
     Reply::json(200, &Listing::<CapUsage> { data, has_more: false, next_cursor: None })
-}
-
-/// The rows under their counters.
-async fn counters(
-    parts: &ControlParts,
-    scope: Scope,
-    usages: &[Usage],
-) -> Result<Vec<Option<Row>>, ApiError> {
-    let keys: Vec<&Key> = usages.iter().filter_map(|usage| usage.counter.as_ref()).collect();
-    let names: Vec<Bytes> = keys.iter().map(|key| key.encode()).collect();
-    let shard = parts.shard(Group::Evaluator, scope);
-    let rows = parts.state.get(shard, &names).await.map_err(|e| error::storage(&e))?;
-    let row = |(key, row): (&&Key, Option<Bytes>)| row.map(|row| Row::decode(key, row)).transpose();
-    let rows: Result<Vec<_>, _> = keys.iter().zip(rows).map(row).collect();
-    let mut rows = rows.map_err(|e| error::unreadable("row", &e))?.into_iter();
-    let of = |usage: &Usage| usage.counter.as_ref().and_then(|_| rows.next().flatten());
-    Ok(usages.iter().map(of).collect())
 }

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
 use engine::decision::CommandCode;
 use engine::key::{IndexKind, Key};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -308,18 +307,11 @@ async fn debit(mut call: Call) -> Answer {
     let scope = call.organization_scope()?;
     let organization: Organization = organizations::own(&call).await?;
     let NewDebit { amount, currency, reason } = call.input()?;
-    if currency != organization.currency {
-        return Err(other_currency(&organization));
-    }
-    let command = call.parts.random.bits();
-    let body = Body::WalletDebit(proto::WalletDebit {
-        command_id: Bytes::copy_from_slice(&command.to_be_bytes()),
-        amount,
-        currency: currency.to_string(),
-        reason,
-    });
-    let decided = call.parts.decide(scope, call.now, command, body).await?;
-    let status = match decided.map(|row| row.code) {
+    is_its_currency(currency, &organization)?;
+    let currency = currency.to_string();
+    let command =
+        |command_id| Body::WalletDebit(proto::WalletDebit { command_id, amount, currency, reason });
+    let status = match call.parts.decide_new(scope, call.now, command).await? {
         Some(code) if code == CommandCode::Applied.as_str() => 200,
         Some(_) => {
             let message = "So much was not topped up.";
@@ -330,9 +322,12 @@ async fn debit(mut call: Call) -> Answer {
     Reply::json(status, &view(&call, scope).await?)
 }
 
-fn other_currency(organization: &Organization) -> ApiError {
+fn is_its_currency(currency: Currency, organization: &Organization) -> Result<(), ApiError> {
+    if currency == organization.currency {
+        return Ok(());
+    }
     let message = format!("must be {}, the currency of the wallet", organization.currency);
-    ApiError::invalid("/currency", "invalid_choice", message)
+    Err(ApiError::invalid("/currency", "invalid_choice", message))
 }
 
 /// The sum of top-ups that can still be paid.
@@ -364,9 +359,7 @@ async fn top_up(mut call: Call) -> Answer {
     let scope = call.organization_scope()?;
     let organization: Organization = organizations::own(&call).await?;
     let NewTopUp { amount, currency } = call.input()?;
-    if currency != organization.currency {
-        return Err(other_currency(&organization));
-    }
+    is_its_currency(currency, &organization)?;
     if !call.parts.config.sandbox_payments {
         let message = "This installation has no payment provider.";
         return Err(ApiError::conflict("payments_not_configured", message));

@@ -47,8 +47,8 @@ fn base(base: &Base, raw: i64) -> String {
 }
 
 /// `amount`, `count` or `units`.
-pub fn cap_metric(cap: &proto::CapUse) -> &'static str {
-    match cap.metric() {
+pub fn cap_metric(metric: proto::CapMetric) -> &'static str {
+    match metric {
         proto::CapMetric::Amount => "amount",
         proto::CapMetric::Count => "count",
         proto::CapMetric::Units => "units",
@@ -57,8 +57,8 @@ pub fn cap_metric(cap: &proto::CapUse) -> &'static str {
 }
 
 /// As rulebooks write it; `group` without its name, which is in the rulebook.
-pub fn cap_scope(cap: &proto::CapUse) -> &'static str {
-    match cap.scope() {
+pub fn cap_scope(scope: proto::CapScope) -> &'static str {
+    match scope {
         proto::CapScope::Campaign => "campaign",
         proto::CapScope::Rule => "rule",
         proto::CapScope::Gig => "gig",

@@ -394,8 +394,8 @@ impl RuleView {
 fn cap(cap: &proto::CapUse) -> CapView {
     CapView {
         key: cap.key.clone(),
-        scope: explain::cap_scope(cap),
-        metric: explain::cap_metric(cap),
+        scope: explain::cap_scope(cap.scope()),
+        metric: explain::cap_metric(cap.metric()),
         limit: cap.limit,
         used_before: cap.used_before,
         taken: cap.taken,

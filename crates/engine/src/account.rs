@@ -71,13 +71,11 @@ impl Fold {
         about: About,
     ) {
         let (kind, at_ms) = (transaction.kind(), transaction.at_ms);
-        let currency = transaction.currency.clone();
-        let books = self.books();
-        let entries = wallet::post(books.wallet_mut(&currency), changes);
+        let entries = wallet::post(self.books().wallet_mut(&transaction.currency), changes);
         let mut line = None;
         self.change_balance(aktvator, |balance| {
             let before = owed(balance);
-            balance.currency = currency;
+            balance.currency.clone_from(&transaction.currency);
             let is_shown = entries.iter().filter(|entry| apply(balance, entry)).count() > 0;
             let after = owed(balance);
             line = is_shown.then(|| statement_line((kind, at_ms), after - before, after, about));

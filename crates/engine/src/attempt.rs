@@ -9,6 +9,7 @@ use crate::decision::CommandCode;
 use crate::entry::{Conversion, Entry};
 use crate::fold::Fold;
 use crate::key::Key;
+use crate::life::step;
 use crate::lookup::Unfetched;
 use crate::row::Row;
 
@@ -101,13 +102,13 @@ impl Fold {
     /// It is what the rules say of it.
     pub(crate) fn verified(
         &mut self,
-        attempt: Option<(Key, Box<proto::AttemptRow>)>,
+        (key, mut row): (Key, Box<proto::AttemptRow>),
         code: &str,
         is_rewarded: bool,
     ) {
-        let Some((key, mut row)) = attempt.filter(|(_, row)| row.status == SUBMITTED) else {
+        if row.status != SUBMITTED {
             return;
-        };
+        }
         if !is_rewarded {
             code.clone_into(&mut row.reason);
         }
@@ -117,11 +118,7 @@ impl Fold {
 
     fn become_attempt(&mut self, row: &mut proto::AttemptRow, status: &str, reason: &str) {
         row.status = status.to_owned();
-        row.moves.push(proto::RewardMove {
-            status: status.to_owned(),
-            at_ms: self.now_ms,
-            reason: reason.to_owned(),
-        });
+        row.moves.push(step(status, reason, self.now_ms));
     }
 
     fn tell_attempt(&mut self, entry: &Entry, row: &proto::AttemptRow, code: &str) {

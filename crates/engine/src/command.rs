@@ -172,8 +172,7 @@ impl Fold {
         id: u128,
         credit: &proto::WalletCredit,
     ) -> Result<(), Unfetched> {
-        let key = Key::Command(entry.scope, id);
-        let known = self.look().command(key.clone()).map(|row| row.is_some());
+        let known = self.look().command(Key::Command(entry.scope, id)).map(|row| row.is_some());
         let mut wallet = match &self.open(entry.scope)?.wallet {
             Some(wallet) => wallet.clone(),
             None => wallet::empty(&credit.currency),
@@ -186,13 +185,7 @@ impl Fold {
             return Ok(());
         }
         let code = credited.as_ref().err().copied().unwrap_or(CommandCode::Applied);
-        let row = proto::CommandRow {
-            code: code.as_str().to_owned(),
-            detail: String::new(),
-            decided_at_ms: self.now_ms,
-            fingerprint: Bytes::new(),
-        };
-        self.put(key, Some(Row::Command(row)));
+        self.decide_command(entry, id, code, &Bytes::new());
         if code != CommandCode::Applied {
             return Ok(());
         }

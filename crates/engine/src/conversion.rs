@@ -10,7 +10,7 @@ use crate::entry::{Conversion, Entry};
 use crate::fold::{Fold, Settings};
 use crate::judge::{Judgement, judge};
 use crate::key::Key;
-use crate::life::{APPROVED, HELD, NO_FUNDS, PENDING, hour};
+use crate::life::{APPROVED, HELD, NO_FUNDS, PENDING, hour, step};
 use crate::lookup::{Stop, Unfetched};
 use crate::resolve::{Trail, resolve};
 use crate::reward::Grant;
@@ -51,9 +51,12 @@ impl Fold {
         }
         let (orphans, attempt) = (orphans?, attempt?);
         self.ready()?;
-        let (code, is_rewarded) = (effects.decision.code.clone(), !effects.rewards.is_empty());
+        let attempt = attempt
+            .map(|attempt| (attempt, effects.decision.code.clone(), !effects.rewards.is_empty()));
         self.apply(entry, event, effects);
-        self.verified(attempt, &code, is_rewarded);
+        if let Some((attempt, code, is_rewarded)) = attempt {
+            self.verified(attempt, &code, is_rewarded);
+        }
         self.adopt(entry, orphans);
         Ok(())
     }
@@ -254,11 +257,7 @@ impl Reward {
             Funding::Reserved => (PENDING, ""),
             Funding::Held => (HELD, NO_FUNDS),
         };
-        let moved = proto::RewardMove {
-            status: status.to_owned(),
-            at_ms: decision.decided_at_ms,
-            reason: reason.to_owned(),
-        };
+        let moved = step(status, reason, decision.decided_at_ms);
         let row = Box::new(proto::RewardRow {
             id: said.and_then(|said| said.reward_id.clone()).unwrap_or_default(),
             event_id: event.event.event_id.clone(),

@@ -3,6 +3,7 @@
 //! [`Tab`] is what one event adds to them. It is put when the event is decided, and read meanwhile, so that
 //! two rewards of one event see each other.
 
+use schemas::partition::Scope;
 use schemas::proto;
 
 use crate::calendar::Period;
@@ -14,9 +15,14 @@ use crate::row::Row;
 /// The key under which `of` is counted for `subject` in the bucket of `period` that the event is in.
 pub(crate) fn key(facts: &Facts<'_>, of: u128, period: Period, subject: u128) -> Key {
     let slot = Slot { campaign: facts.campaign, of, bucket: facts.bucket(period), subject };
-    match period {
-        Period::Rolling(_) => Key::Days(facts.scope, slot),
-        _ => Key::Counter(facts.scope, slot),
+    key_of(facts.scope, slot)
+}
+
+/// The key of a slot: what is counted by the day, or in one figure.
+pub(crate) const fn key_of(scope: Scope, slot: Slot) -> Key {
+    match slot.bucket.period {
+        Period::Rolling(_) => Key::Days(scope, slot),
+        _ => Key::Counter(scope, slot),
     }
 }
 

@@ -306,8 +306,13 @@ impl Conversion {
     /// names no customer.
     pub(crate) fn customer(&self) -> Option<u128> {
         let id = self.event.customer.as_ref()?.id.as_ref()?;
-        Some(*self.customer.get_or_init(|| hash128("customer", &[id.as_bytes()])))
+        Some(*self.customer.get_or_init(|| customer_of(id)))
     }
+}
+
+/// What stands for the organization's id of a customer.
+pub(crate) fn customer_of(id: &str) -> u128 {
+    hash128("customer", &[id.as_bytes()])
 }
 
 fn command_id(bytes: &Bytes) -> Result<u128, Undecodable> {

@@ -190,18 +190,21 @@ impl Key {
         }
     }
 
+    /// The block of an index whose first place has this position.
+    pub const fn index(kind: IndexKind, scope: Scope, position: u64) -> Self {
+        match kind {
+            IndexKind::Events => Self::EventIndex(scope, position),
+            IndexKind::Rewards => Self::RewardIndex(scope, position),
+            IndexKind::Ledger => Self::Ledger(scope, position),
+            IndexKind::Payouts => Self::PayoutIndex(scope, position),
+            IndexKind::Attempts => Self::AttemptIndex(scope, position),
+        }
+    }
+
     /// From inclusive, to exclusive: every row of an index, oldest first.
     pub fn index_range(scope: Scope, kind: IndexKind) -> (Bytes, Bytes) {
-        let first = match kind {
-            IndexKind::Events => Self::EventIndex(scope, 0),
-            IndexKind::Rewards => Self::RewardIndex(scope, 0),
-            IndexKind::Ledger => Self::Ledger(scope, 0),
-            IndexKind::Payouts => Self::PayoutIndex(scope, 0),
-            IndexKind::Attempts => Self::AttemptIndex(scope, 0),
-        };
-        let mut end = scope.to_bytes().to_vec();
-        end.push(first.kind() + 1);
-        (first.encode(), Bytes::from(end))
+        let first = Self::index(kind, scope, 0);
+        (first.encode(), after_kind(scope, first.kind()))
     }
 
     /// From inclusive, to exclusive: every balance of a scope, by aktvator, after the one given.
@@ -210,9 +213,7 @@ impl Key {
         if after.is_some() {
             from = [&from[..], &[0]].concat().into();
         }
-        let mut end = scope.to_bytes().to_vec();
-        end.push(kind::BALANCE + 1);
-        (from, Bytes::from(end))
+        (from, after_kind(scope, kind::BALANCE))
     }
 
     /// Whose balance stands under a key of these bytes; `None` for any other key.
@@ -331,6 +332,13 @@ impl Key {
             Self::Due(..) => kind::DUE,
         }
     }
+}
+
+/// The first bytes behind every row of one kind.
+fn after_kind(scope: Scope, kind: u8) -> Bytes {
+    let mut end = scope.to_bytes().to_vec();
+    end.push(kind + 1);
+    Bytes::from(end)
 }
 
 /// A few numbers instead of every byte: ids are random or hashes, so their low halves tell keys apart,

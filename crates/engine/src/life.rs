@@ -40,6 +40,24 @@ pub(crate) struct Holding {
     pub(crate) by_hand: bool,
 }
 
+/// How a rule's rewards are taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReversalTerms {
+    /// How long after the event was accepted; `None` is for ever.
+    pub(crate) window_ms: Option<i64>,
+    /// Whatever part of the event is taken back, the whole reward goes.
+    pub(crate) whole: bool,
+    pub(crate) restore_caps: bool,
+    /// What went out already stays with the aktvator.
+    pub(crate) absorb: bool,
+}
+
+impl Default for ReversalTerms {
+    fn default() -> Self {
+        Self { window_ms: None, whole: false, restore_caps: true, absorb: false }
+    }
+}
+
 impl Holding {
     /// When a reward for `event` may be paid out, in milliseconds since the epoch.
     pub(crate) fn available_at_ms(&self, entry: &Entry, event: &Conversion) -> i64 {
@@ -85,11 +103,12 @@ pub(crate) fn hour_ms(hour: u64) -> i64 {
 /// Notes that the reward becomes this.
 pub(crate) fn become_(reward: &mut proto::RewardRow, status: &str, reason: &str, at_ms: i64) {
     reward.status = status.to_owned();
-    reward.moves.push(proto::RewardMove {
-        status: status.to_owned(),
-        at_ms,
-        reason: reason.to_owned(),
-    });
+    reward.moves.push(step(status, reason, at_ms));
+}
+
+/// One line of a timeline.
+pub(crate) fn step(status: &str, reason: &str, at_ms: i64) -> proto::RewardMove {
+    proto::RewardMove { status: status.to_owned(), at_ms, reason: reason.to_owned() }
 }
 
 /// Does it wait for funds?

@@ -15,7 +15,7 @@ use crate::decision::CommandCode;
 use crate::entry::Entry;
 use crate::fold::Fold;
 use crate::key::{Key, LINES};
-use crate::life::{APPROVED, CLAWED_BACK, PAID, PROCESSING, become_, left, payable};
+use crate::life::{APPROVED, CLAWED_BACK, PAID, PROCESSING, become_, left, payable, step};
 use crate::lookup::Unfetched;
 use crate::row::Row;
 
@@ -87,13 +87,13 @@ impl Fold {
         let balance = self.balance_of(scope, aktvator)?;
         let end = balance.lines.min(balance.collected.saturating_add(LINES_MAX));
         let first_block = balance.collected - balance.collected % LINES;
-        let keys = (first_block..end).step_by(LINES as usize);
-        let keys: Vec<_> = keys.map(|at| Key::Statement(scope, aktvator, at)).collect();
-        self.look().ask(keys.iter().cloned());
+        let blocks = || (first_block..end).step_by(LINES as usize);
+        let key = |at| Key::Statement(scope, aktvator, at);
+        self.look().ask(blocks().map(key));
         let mut ids = Vec::new();
         collected.next = balance.collected;
-        'walk: for (key, at) in keys.into_iter().zip((first_block..).step_by(LINES as usize)) {
-            let Some(block) = self.look().statement(key)? else { break };
+        'walk: for at in blocks() {
+            let Some(block) = self.look().statement(key(at))? else { break };
             for (position, line) in (at..end).zip(&block.lines) {
                 if position < balance.collected {
                     continue;
@@ -254,14 +254,15 @@ impl Fold {
     fn cancel(&mut self, entry: &Entry, payout: &proto::PayoutRow, rewards: Rewards) {
         let changes = collecting(-payout.amount, -payout.netted);
         self.post_payout(LedgerKind::Cancel, payout, &changes);
+        let balance =
+            self.change_balance(&payout.aktvator_id, |balance| owed(balance)).unwrap_or(0);
         for mut reward in rewards {
             reward.payout_id = None;
             become_(&mut reward, APPROVED, "payout_canceled", self.now_ms);
             self.tell_moved(entry, &reward, None);
             let about = About::Reward(reward.id.clone());
-            let after = self.change_balance(&payout.aktvator_id, |balance| owed(balance));
             let when = (LedgerKind::Cancel, self.now_ms);
-            self.state(&payout.aktvator_id, statement_line(when, 0, after.unwrap_or(0), about));
+            self.state(&payout.aktvator_id, statement_line(when, 0, balance, about));
             self.put_reward(entry, reward);
         }
     }
@@ -294,9 +295,7 @@ impl Fold {
         reason: &str,
     ) {
         payout.status = status.to_owned();
-        let at_ms = self.now_ms;
-        let (status, reason) = (status.to_owned(), reason.to_owned());
-        payout.moves.push(proto::RewardMove { status, at_ms, reason: reason.clone() });
+        payout.moves.push(step(status, reason, self.now_ms));
         let moved = proto::PayoutMoved {
             payout_id: payout.id.clone(),
             aktvator_id: payout.aktvator_id.clone(),
@@ -304,7 +303,7 @@ impl Fold {
             netted: payout.netted,
             currency: payout.currency.clone(),
             status: payout.status.clone(),
-            reason,
+            reason: reason.to_owned(),
             rewards: u32::try_from(payout.reward_ids.len()).unwrap_or(u32::MAX),
             reference: payout.reference.clone(),
         };

@@ -14,8 +14,8 @@ use crate::entry::{Conversion, Entry};
 use crate::fold::Fold;
 use crate::key::Key;
 use crate::life::{
-    APPROVED, CLAWED_BACK, HELD, PAID, PENDING, PROCESSING, REVERSED, become_, hour, is_paid_out,
-    left, payable,
+    APPROVED, CLAWED_BACK, HELD, PAID, PENDING, PROCESSING, REVERSED, ReversalTerms, become_, hour,
+    is_paid_out, left, payable,
 };
 use crate::lookup::Unfetched;
 use crate::row::Row;
@@ -29,18 +29,6 @@ const ORPHANS_MAX: usize = 16;
 const PLACES: u64 = 1 << 63;
 /// The reason after which neither slots nor series go on.
 const FRAUD: &str = "fraud";
-
-/// How a rule's rewards are taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ReversalTerms {
-    /// How long after the event was accepted; `None` is for ever.
-    pub(crate) window_ms: Option<i64>,
-    /// Whatever part of the event is taken back, the whole reward goes.
-    pub(crate) whole: bool,
-    pub(crate) restore_caps: bool,
-    /// What went out already stays with the aktvator.
-    pub(crate) absorb: bool,
-}
 
 /// The part of an event that has been taken back with this reversal.
 #[derive(Clone, Copy, Debug)]
@@ -198,9 +186,7 @@ impl Fold {
         let facts = event.facts(&mut self.look(), reward.rulebook_version, now_ms)?;
         let rules = facts.iter().flat_map(|facts| &facts.rulebook.rules);
         let rule = rules.into_iter().find(|rule| rule.key == reward.rule_key);
-        let all =
-            ReversalTerms { window_ms: None, whole: false, restore_caps: true, absorb: false };
-        Ok(rule.map_or(all, |rule| rule.reversal))
+        Ok(rule.map(|rule| rule.reversal).unwrap_or_default())
     }
 
     /// What earlier conversions were made up for stays as long as the tier is still reached.

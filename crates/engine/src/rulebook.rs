@@ -22,10 +22,9 @@ use crate::condition::Condition;
 use crate::counter;
 use crate::facts::Facts;
 use crate::key::{Key, Slot};
-use crate::life::Holding;
+use crate::life::{Holding, ReversalTerms};
 use crate::metric::Metric;
 use crate::recurring::Recurring;
-use crate::reversal::ReversalTerms;
 use crate::tier::Tiers;
 
 /// Rules per rulebook.

@@ -1,6 +1,5 @@
 //! How far caps are used: the counters that they have right now, for whoever is asked about.
 
-use schemas::hash::hash128;
 use schemas::id::{AktvatorId, CampaignId, GigId, LinkId};
 use schemas::partition::Scope;
 use schemas::proto;
@@ -8,6 +7,7 @@ use schemas::proto;
 use crate::calendar::{Period, next_bucket_ms};
 use crate::cap::{Cap, CapScope, pair};
 use crate::counter;
+use crate::entry::customer_of;
 use crate::key::{Key, Slot};
 use crate::row::Row;
 use crate::rulebook::{Rule, Rulebook};
@@ -83,10 +83,7 @@ pub fn caps(
             bucket: date.bucket(cap.period),
             subject,
         });
-        let counter = slot.map(|slot| match cap.period {
-            Period::Rolling(_) => Key::Days(scope, slot),
-            _ => Key::Counter(scope, slot),
-        });
+        let counter = slot.map(|slot| counter::key_of(scope, slot));
         let is_known = found.iter().any(|known| {
             known.cap_key == cap.key
                 && known.counter == counter
@@ -116,7 +113,7 @@ pub fn caps(
 }
 
 fn subject(rule: &Rule, cap: &Cap, who: &Who) -> Option<u128> {
-    let customer = || who.customer.as_ref().map(|id| hash128("customer", &[id.as_bytes()]));
+    let customer = || who.customer.as_ref().map(|id| customer_of(id));
     let aktvator = || who.aktvator.map(AktvatorId::to_u128);
     match &cap.scope {
         CapScope::Campaign | CapScope::Group(_) => Some(0),

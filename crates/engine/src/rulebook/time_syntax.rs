@@ -12,9 +12,8 @@ use super::syntax::{DAYS_MAX, nested};
 use crate::active::{Active, Hours};
 use crate::calendar::{DAY_MS, Period};
 use crate::cap::{Cap, CapMetric, CapScope};
-use crate::life::Holding;
+use crate::life::{Holding, ReversalTerms};
 use crate::recurring::Recurring;
-use crate::reversal::ReversalTerms;
 
 /// A hundred years.
 const MONTHS_MAX: i64 = 1_200;
@@ -128,8 +127,7 @@ pub(super) fn holding(fields: &mut Fields<'_, '_>) -> Holding {
 
 /// How the rewards of a rule are taken back.
 pub(super) fn reversal(fields: &mut Fields<'_, '_>) -> ReversalTerms {
-    let mut terms =
-        ReversalTerms { window_ms: None, whole: false, restore_caps: true, absorb: false };
+    let mut terms = ReversalTerms::default();
     nested(fields, "reversal", |reversal| {
         let days = reversal.optional_integer("windowDays", 0..=DAYS_MAX);
         let modes = [("proportional", false), ("full", true)];
